@@ -1,0 +1,150 @@
+"""Every error that the library raises itself.
+
+    PatternError
+    ├── OutcomeUnknown            (also redis ConnectionError)   it may have run, or not
+    │   └── ReplyTimeout          (also redis TimeoutError)      ... because no reply came in time
+    ├── ServerUnavailable         (also redis ConnectionError)   it did not run: nobody answers there
+    ├── WireClosed                (also redis ConnectionError)   it did not run: we have been closed
+    ├── ServerRefused                                            the server answered, and said no
+    │   ├── WrongPassword         (also redis AuthenticationError)
+    │   ├── PermissionDenied      (also redis NoPermissionError)
+    │   ├── ReadOnlyServer        (also redis ReadOnlyError)
+    │   ├── ServerOutOfMemory     (also redis OutOfMemoryError)
+    │   ├── ScriptsDenied         (also redis ResponseError)
+    │   └── ServerTooOld
+    ├── EmbeddedServerError
+    │   └── UnsupportedPlatform
+    ├── CodecError                (also ValueError)
+    │   ├── EncodeError
+    │   └── DecodeError
+    ├── ScriptContractError                                      a .lua header and its use disagree
+    └── RateLimitExceeded
+
+Two questions come first in any incident: did it run, and whose fault was it? `OutcomeUnknown` is the only answer of
+"perhaps" to the first one. Redis errors that carry their meaning already (WRONGTYPE, a script's own error) pass through
+untouched; those above exist where a caller can do something, and say what.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from redis import exceptions as redis_errors
+
+if TYPE_CHECKING:
+    from aredis_patterns.ratelimit import RateLimitResult
+
+__all__ = [
+    "CodecError",
+    "DecodeError",
+    "EmbeddedServerError",
+    "EncodeError",
+    "OutcomeUnknown",
+    "PatternError",
+    "PermissionDenied",
+    "RateLimitExceeded",
+    "ReadOnlyServer",
+    "ReplyTimeout",
+    "ScriptContractError",
+    "ScriptsDenied",
+    "ServerOutOfMemory",
+    "ServerRefused",
+    "ServerTooOld",
+    "ServerUnavailable",
+    "UnsupportedPlatform",
+    "WireClosed",
+    "WrongPassword",
+]
+
+
+class PatternError(Exception):
+    """The root of all errors of this library."""
+
+
+class OutcomeUnknown(PatternError, redis_errors.ConnectionError):
+    """The command was sent and the connection ended before its reply: it may have been executed, or not.
+
+    Attributes: `command` (its name) and `key` (its key, when it has one). Never sent again by the library; read the state
+    back, or repeat the operation where repeating is harmless.
+    """
+
+    def __init__(self, command: str, key: str | None = None, reason: str = "the connection was lost") -> None:
+        self.command = command
+        self.key = key
+        self.reason = reason
+        where = f" on key {key!r}" if key is not None else ""
+        super().__init__(f"{command}{where} was sent, but {reason}: it may or may not have been executed")
+
+
+class ReplyTimeout(OutcomeUnknown, redis_errors.TimeoutError):
+    """No reply came before the deadline: the command may have been executed, or may still be."""
+
+
+class ServerUnavailable(PatternError, redis_errors.ConnectionError):
+    """Nobody answers at that address. Nothing was executed."""
+
+
+class WireClosed(PatternError, redis_errors.ConnectionError):
+    """The client was closed before the command could be sent. Nothing was executed."""
+
+
+class ServerRefused(PatternError):
+    """The server answered and refused. Nothing was executed."""
+
+
+class WrongPassword(ServerRefused, redis_errors.AuthenticationError):
+    """User name or password are wrong, or missing."""
+
+
+class PermissionDenied(ServerRefused, redis_errors.NoPermissionError):
+    """The ACL of this user does not allow the command, the key or the channel."""
+
+
+class ReadOnlyServer(ServerRefused, redis_errors.ReadOnlyError):
+    """This server is a replica; writes belong to its primary."""
+
+
+class ServerOutOfMemory(ServerRefused, redis_errors.OutOfMemoryError):
+    """The server is at `maxmemory` and may not evict anything."""
+
+
+class ScriptsDenied(ServerRefused, redis_errors.ResponseError):
+    """The server has no EVALSHA or SCRIPT LOAD (renamed, disabled, or a proxy in between)."""
+
+
+class ServerTooOld(ServerRefused):
+    """The server is older than Redis 7.0 or Valkey 7.2."""
+
+
+class EmbeddedServerError(PatternError):
+    """The embedded server did not start."""
+
+
+class UnsupportedPlatform(EmbeddedServerError):
+    """There is no embedded server for this platform, or its package is not installed."""
+
+
+class CodecError(PatternError, ValueError):
+    """A value does not fit the codec."""
+
+
+class EncodeError(CodecError):
+    """The value cannot be written; nothing was sent."""
+
+
+class DecodeError(CodecError):
+    """The stored bytes cannot be read; they were left as they are."""
+
+
+class ScriptContractError(PatternError):
+    """The header of a Lua file disagrees with its body or with its caller."""
+
+
+class RateLimitExceeded(PatternError):
+    """Raised by `require`: the limit refuses. `result` tells why and when to come back; `key` names the bucket."""
+
+    def __init__(self, key: str, result: RateLimitResult) -> None:
+        self.key = key
+        self.result = result
+        wait = "never" if result.retry_after is None else f"in {result.retry_after:.3f} s"
+        super().__init__(f"rate limit exceeded for {key!r}: cost {result.cost} can pass {wait}")
