@@ -22,7 +22,7 @@ Key: TypeAlias = str | bytes
 Seconds: TypeAlias = float | timedelta
 """A duration. Plain numbers are seconds, everywhere in the public interface."""
 
-RedisClient: TypeAlias = "Redis[Any] | RedisCluster[Any]" if TYPE_CHECKING else Any
+RedisClient: TypeAlias = "Redis | RedisCluster"
 """Any asyncio client of redis-py, stock or pipelined."""
 
 

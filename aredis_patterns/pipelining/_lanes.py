@@ -1,0 +1,341 @@
+"""The lanes of one client in one event loop, and how they are found.
+
+`lane_of(client)` is what every pattern calls. It gives the same lanes to all patterns on one client, opens them on first use,
+gives a second event loop its own, and lets them end with the client. Nothing is kept for a client that has gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import weakref
+import zlib
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
+
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.connection import ConnectionPool
+from redis.exceptions import BusyLoadingError, ReadOnlyError
+
+from aredis_patterns.exceptions import OutcomeUnknown
+from aredis_patterns.pipelining._dedicated import run_dedicated
+from aredis_patterns.pipelining._engine import RAW, REPEATABLE
+from aredis_patterns.pipelining._lane import Lane
+from aredis_patterns.pipelining._opening import PoolSource
+from aredis_patterns.pipelining._packing import pack
+from aredis_patterns.pipelining._routing import LARGE, LARGE_COMMAND, Route, bypass_reason, route_of
+from aredis_patterns.pipelining._statistics import LaneStatistics
+from aredis_patterns.types import Command, Commands, Encodable, Key, RedisClient
+
+LOADING_PAUSE = 0.05
+
+
+class LoopCommands(Commands, Protocol):
+    """The commands of one client in one loop, with a life of their own."""
+
+    loop: asyncio.AbstractEventLoop
+
+    async def close(self) -> None: ...
+    def abandon(self) -> None: ...
+    def lane_for(self, key: Key | None) -> Lane: ...
+    def statistics(self) -> LaneStatistics: ...
+
+
+class Lanes:
+    """One lane, or a small fixed number with each key pinned to one of them."""
+
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        *,
+        lanes: int = 1,
+        max_in_flight: int = 10_000,
+        fast: bool = True,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.source = PoolSource(pool)
+        self.lanes = tuple(
+            Lane(self.source, max_in_flight=max_in_flight, fast=fast) for _ in range(lanes)
+        )
+        self.first = self.lanes[0]
+        self.single = lanes == 1
+        self._encoder = pool.get_encoder()
+        self.plain_text = (self._encoder.encoding, self._encoder.encoding_errors) == (
+            "utf-8",
+            "strict",
+        )
+        self.follows_primary = bool(getattr(pool, "is_master", False))
+
+    def lane_for(self, key: Key | None) -> Lane:
+        """The lane of a key. A key keeps its lane, so its commands keep their order."""
+        if self.single or key is None:
+            return self.first
+        raw = key.encode() if isinstance(key, str) else key
+        return self.lanes[zlib.crc32(raw) % len(self.lanes)]
+
+    def pack(self, args: Sequence[Any], route: Route) -> bytes:
+        """One command as RESP, text in the encoding of the client."""
+        if self.plain_text:
+            return pack(args, route)
+        encode = self._encoder.encode
+        return pack([args[0], *(encode(arg) for arg in args[1:])], route)
+
+    async def call(
+        self,
+        *args: Encodable,
+        key: Key | None = None,
+        replay_safe: bool = False,
+        deadline: float | None = None,
+    ) -> Any:
+        """See `Commands.call`."""
+        route = route_of(args[0])
+        packed = pack(args, route)
+        reason = bypass_reason(route, args)
+        if reason is None and len(packed) > LARGE_COMMAND:
+            reason = LARGE
+        lane = self.lane_for(key)
+        if reason is not None:
+            lane.bypassed[reason] = lane.bypassed.get(reason, 0) + 1
+            return await run_dedicated(self.source, args, packed, deadline=deadline)
+        flags = RAW | REPEATABLE if replay_safe or route.read_only else RAW
+        while True:
+            if lane.crowded:
+                await lane.room()
+            reply = await lane.submit(packed, flags, deadline)
+            if not isinstance(reply, Exception):
+                return reply
+            if not await self.not_executed(lane, reply):
+                raise reply
+
+    async def not_executed(self, lane: Lane, error: Exception) -> bool:
+        """Whether this error reply means "not now, not here" and the command may simply be sent again."""
+        if isinstance(error, BusyLoadingError):
+            await asyncio.sleep(LOADING_PAUSE)
+            return True
+        if isinstance(error, ReadOnlyError) and self.follows_primary:
+            lane.retire()  # Sentinel names the new primary when the next connection opens
+            await asyncio.sleep(LOADING_PAUSE)
+            return True
+        return False
+
+    async def batch(
+        self,
+        commands: Sequence[Command],
+        *,
+        key: Key | None = None,
+        replay_safe: bool = False,
+        deadline: float | None = None,
+    ) -> list[Any]:
+        """See `Commands.batch`."""
+        lane = self.lane_for(key)
+        if lane.crowded:
+            await lane.room()
+        futures: list[asyncio.Future[Any]] = []
+        for command in commands:
+            route = route_of(command[0])
+            flags = RAW | REPEATABLE if replay_safe or route.read_only else RAW
+            futures.append(lane.submit(pack(command, route), flags, deadline))
+        return await _settle(futures)
+
+    def post(self, *args: Encodable, key: Key | None = None) -> None:
+        """See `Commands.post`."""
+        future = self.lane_for(key).submit(pack(args), RAW)
+        future.add_done_callback(_ignore)
+
+    async def close(self) -> None:
+        """Finish what is under way (bounded), give the connections back."""
+        await asyncio.gather(*(lane.close() for lane in self.lanes))
+
+    def abandon(self) -> None:
+        for lane in self.lanes:
+            lane.abandon()
+
+    def statistics(self) -> LaneStatistics:
+        return combine([lane.statistics() for lane in self.lanes])
+
+
+async def _settle(futures: list[asyncio.Future[Any]]) -> list[Any]:
+    """All replies, errors in their place. Cancelled, nobody is left to hear the rest."""
+    replies: list[Any] = []
+    try:
+        for future in futures:
+            try:
+                replies.append(await future)
+            except OutcomeUnknown as error:
+                replies.append(error)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                replies.append(error)
+    except asyncio.CancelledError:
+        for future in futures:
+            future.cancel()
+        raise
+    return replies
+
+
+def _ignore(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        future.exception()
+
+
+def combine(parts: Sequence[LaneStatistics]) -> LaneStatistics:
+    """Several lanes as one."""
+
+    def total(name: str) -> int:
+        return sum(getattr(part, name) for part in parts)
+
+    bypassed: dict[str, int] = {}
+    for part in parts:
+        for reason, count in part.bypassed.items():
+            bypassed[reason] = bypassed.get(reason, 0) + count
+    return LaneStatistics(
+        open=any(part.open for part in parts),
+        in_flight=total("in_flight"),
+        unsent=total("unsent"),
+        waiting=total("waiting"),
+        commands=total("commands"),
+        flushes=total("flushes"),
+        reconnects=total("reconnects"),
+        unknown_outcomes=total("unknown_outcomes"),
+        repeated=total("repeated"),
+        dropped_replies=total("dropped_replies"),
+        bypassed=bypassed,
+    )
+
+
+# the registry ------------------------------------------------------------------------------------------------------------
+
+ByLoop = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopCommands]
+
+_by_client: weakref.WeakKeyDictionary[Any, ByLoop] = weakref.WeakKeyDictionary()
+
+
+def lanes_here(client: Any, make: Callable[[Any], LoopCommands]) -> LoopCommands:
+    """The lanes of this client in the running loop; `make` builds them the first time."""
+    by_loop = _by_client.get(client)
+    if by_loop is None:
+        by_loop = _by_client[client] = weakref.WeakKeyDictionary()
+        weakref.finalize(client, _abandon_all, by_loop).atexit = False
+    loop = asyncio.get_running_loop()
+    found = by_loop.get(loop)
+    if found is None:
+        found = by_loop[loop] = make(client)
+    return found
+
+
+async def close_lanes(client: Any) -> None:
+    """Close what this client has open in the running loop. Using it again opens anew."""
+    by_loop = _by_client.get(client)
+    found = by_loop.get(asyncio.get_running_loop()) if by_loop is not None else None
+    if found is not None:
+        await found.close()
+
+
+def _abandon_all(by_loop: ByLoop) -> None:
+    """The client was collected, perhaps in another thread than its loop's."""
+    for loop, lanes in list(by_loop.items()):
+        if loop.is_closed():
+            continue
+        try:
+            loop.call_soon_threadsafe(lanes.abandon)
+        except RuntimeError:  # closed in between
+            continue
+
+
+def _make_lanes(client: Any) -> LoopCommands:
+    options: dict[str, Any] = getattr(client, "lane_options", {})
+    if isinstance(client, RedisCluster):
+        from aredis_patterns.pipelining._cluster_lanes import ClusterLanes
+
+        return ClusterLanes(client, **options)
+    return Lanes(client.connection_pool, **options)
+
+
+class ClientCommands:
+    """`Commands` for a client, in whatever event loop it is used. Holds the client, so that it lives as long as its users."""
+
+    __slots__ = ("__weakref__", "_cached", "client")
+
+    def __init__(self, client: RedisClient) -> None:
+        self.client = client
+        self._cached: LoopCommands | None = None
+
+    def __repr__(self) -> str:
+        return f"<lane of {self.client!r}>"
+
+    def here(self) -> LoopCommands:
+        """The lanes in the running loop."""
+        cached = self._cached
+        if cached is None or cached.loop is not asyncio.get_running_loop():
+            cached = self._cached = lanes_here(self.client, _make_lanes)
+        return cached
+
+    def call(
+        self,
+        *args: Encodable,
+        key: Key | None = None,
+        replay_safe: bool = False,
+        deadline: float | None = None,
+    ) -> Coroutine[Any, Any, Any]:
+        """See `Commands.call`."""
+        return self.here().call(*args, key=key, replay_safe=replay_safe, deadline=deadline)
+
+    def batch(
+        self,
+        commands: Sequence[Command],
+        *,
+        key: Key | None = None,
+        replay_safe: bool = False,
+        deadline: float | None = None,
+    ) -> Coroutine[Any, Any, list[Any]]:
+        """See `Commands.batch`."""
+        return self.here().batch(commands, key=key, replay_safe=replay_safe, deadline=deadline)
+
+    def post(self, *args: Encodable, key: Key | None = None) -> None:
+        """See `Commands.post`."""
+        self.here().post(*args, key=key)
+
+    def on_push(
+        self, kind: str, handler: Callable[[Sequence[Any]], None], *, key: Key | None = None
+    ) -> Callable[[], None]:
+        """Call `handler(message)` for RESP3 push messages of this kind on the lane of `key`; returns what ends it."""
+        return self.here().lane_for(key).pushes.on(kind, handler)
+
+    def on_connection(
+        self, listener: Callable[[Exception | None], None], *, key: Key | None = None
+    ) -> Callable[[], None]:
+        """Call `listener(error)` when the connection is lost and `listener(None)` when the next one is up."""
+        return self.here().lane_for(key).pushes.on_connection(listener)
+
+    def statistics(self) -> LaneStatistics:
+        """A snapshot, of the running loop."""
+        return self.here().statistics()
+
+    async def aclose(self) -> None:
+        """Close the lanes in the running loop, not the client. Using them again opens them anew."""
+        await close_lanes(self.client)
+        self._cached = None
+
+
+@functools.cache
+def _client_types() -> tuple[type, ...]:
+    return (Redis, RedisCluster)
+
+
+def lane_of(client: RedisClient) -> ClientCommands:
+    """The shared, ordered commands of an asyncio Redis client, stock or pipelined, single server or Cluster.
+
+    All callers on one client and event loop share one connection per server, taken from the client's own pool on first use.
+    No command that may have been executed is sent again, unless it only reads or its caller says that it is replay-safe.
+
+        commands = lane_of(redis.asyncio.Redis())
+        await commands.call("INCR", "visits", key="visits")     # one round trip
+
+    Closed by `await lane_of(client).aclose()`, by closing the client's pool, or when the client is collected.
+    """
+    if not isinstance(client, _client_types()):
+        raise TypeError(
+            f"expected a redis.asyncio.Redis or RedisCluster client, not {type(client).__module__}.{type(client).__qualname__}"
+        )
+    return ClientCommands(client)
