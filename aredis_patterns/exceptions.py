@@ -64,8 +64,8 @@ class PatternError(Exception):
 class OutcomeUnknown(PatternError, redis_errors.ConnectionError):
     """The command was sent and the connection ended before its reply: it may have been executed, or not.
 
-    Attributes: `command` (its name) and `key` (its key, when it has one). Never sent again by the library; read the state
-    back, or repeat the operation where repeating is harmless.
+    Attributes: `command` (its name) and `key` (its key, when it has one). Never sent again by the library; read the
+    state back, or repeat the operation where repeating is harmless.
     """
 
     def __init__(self, command: str, key: str | None = None, reason: str = "the connection was lost") -> None:

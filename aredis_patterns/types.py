@@ -29,8 +29,8 @@ RedisClient: TypeAlias = "Redis | RedisCluster"
 class Commands(Protocol):
     """Sends commands in order. `aredis_patterns.pipelining.lane_of(client)` gives one for any client.
 
-    Replies are raw (bytes are never decoded, whatever the client's `decode_responses`), and error replies are exceptions.
-    `key` names the key that the command is about: it chooses the node in a Cluster and appears in errors.
+    Replies are raw (bytes are never decoded, whatever the client's `decode_responses`), and error replies are
+    exceptions. `key` names the key that the command is about: it chooses the node in a Cluster and appears in errors.
     """
 
     async def call(

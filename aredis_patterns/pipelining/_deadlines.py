@@ -1,7 +1,8 @@
 """Deadlines of single calls, without a timer per call.
 
-Calls of one limiter, one cache, one lock share one deadline, and replies come in order. So calls with equal deadlines stand in
-one line: a new call drops the answered ones at the head, and only the oldest needs a timer. O(1) per call, amortised.
+Calls of one limiter, one cache, one lock share one deadline, and replies come in order. So calls with equal deadlines
+stand in one line: a new call drops the answered ones at the head, and only the oldest needs a timer. O(1) per call,
+amortised.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import builtins
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -25,8 +26,9 @@ NOT_EXECUTED = (AuthenticationError, BusyLoadingError, MaxConnectionsError, Serv
 
 
 @asynccontextmanager
-async def borrowed(source: Source, args: Sequence[Any]) -> AsyncIterator[AbstractConnection]:
-    """A connection for one command. Losing it inside the block is `OutcomeUnknown`: redis-py's own retry is switched off."""
+async def borrowed(source: Source, args: Sequence[Any]) -> AsyncGenerator[AbstractConnection, None]:
+    """A connection for one command. Losing it inside the block is `OutcomeUnknown`: redis-py's own retry is switched
+    off."""
     connection = await connect(source)
     retry, connection.retry = connection.retry, NO_RETRY
     timeout = connection.socket_timeout
@@ -49,15 +51,13 @@ async def borrowed(source: Source, args: Sequence[Any]) -> AsyncIterator[Abstrac
         await asyncio.shield(source.give_back(connection))
 
 
-async def run_dedicated(
-    source: Source, args: Sequence[Any], packed: bytes, *, deadline: float | None = None
-) -> Any:
+async def run_dedicated(source: Source, args: Sequence[Any], packed: bytes, *, deadline: float | None = None) -> Any:
     """Send one packed command on a connection of its own and return the raw reply."""
     try:
         async with asyncio.timeout(deadline), borrowed(source, args) as connection:
             await connection.send_packed_command([packed], check_health=False)
             return await connection.read_response(disable_decoding=True)
-    except asyncio.TimeoutError as error:
+    except builtins.TimeoutError as error:
         name, key = _name_and_key(args)
         raise ReplyTimeout(name, key, f"no reply came within {deadline} s") from error
 

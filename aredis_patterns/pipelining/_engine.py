@@ -1,8 +1,9 @@
 """Moves bytes between a lane and one redis-py connection. Two engines, one interface.
 
-`TransportEngine` takes over the transport of an open connection: its protocol feeds redis-py's own hiredis reader and answers
-all waiting calls in one pass, with no task in between. It needs two private names of redis-py (`_writer`, `_parser._reader`).
-`StreamEngine` uses public methods only and is about half as fast. `engine_for` looks at a connection and chooses.
+`TransportEngine` takes over the transport of an open connection: its protocol feeds redis-py's own hiredis reader and
+answers all waiting calls in one pass, with no task in between. It needs two private names of redis-py (`_writer`,
+`_parser._reader`). `StreamEngine` uses public methods only and is about half as fast. `engine_for` looks at a
+connection and chooses.
 
 An engine knows the order of replies and nothing of commands: whom to answer is in `Inbox.sent`, what to do when the
 connection ends is decided by the lane (`Inbox.lost`).
@@ -13,30 +14,26 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from typing import Any, Final, NamedTuple, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
+from hiredis import PushNotification, Reader
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError, InvalidResponse, RedisError
 
 try:
-    from hiredis import PushNotification, Reader
     from redis._parsers.hiredis import NOT_ENOUGH_DATA
-    from redis.asyncio.connection import _AsyncHiredisParser as HiredisParser
-except ImportError:  # pragma: no cover - another redis-py, or one without hiredis: the public way remains
-    HiredisParser = None  # type: ignore[assignment,misc]
+    from redis._parsers.hiredis import _AsyncHiredisParser as HiredisParser
+except ImportError:  # pragma: no cover - another redis-py: the public way remains
+    NOT_ENOUGH_DATA = HiredisParser = None  # type: ignore[assignment,misc]
 
 READ_SIZE: Final = 256 * 1024
 HIGH_WATER: Final = 512 * 1024
 """Bytes that a transport may hold for a slow server before the lane keeps them itself."""
 
 
-class Entry(NamedTuple):
-    """One command on its way: whom to answer, what was (or will be) written, and how to treat it."""
-
-    future: asyncio.Future[Any]
-    packed: bytes
-    flags: int
-
+Entry = tuple["asyncio.Future[Any]", bytes, int]
+"""One command on its way: whom to answer, what was (or will be) written, and how to treat it. A bare tuple: one per
+command."""
 
 RAW: Final = 1
 """The reply is never decoded."""
@@ -73,7 +70,11 @@ class Engine(Protocol):
     """One open connection under a lane."""
 
     connection: AbstractConnection
-    paused: bool
+
+    @property
+    def paused(self) -> bool:
+        """Whether the transport asks for no more bytes at present."""
+        ...
 
     def write(self, data: bytes) -> None: ...
 
@@ -96,7 +97,7 @@ def engine_for(connection: AbstractConnection, inbox: Inbox, *, fast: bool = Tru
 def _is_well_known(connection: AbstractConnection) -> bool:
     """Whether the private names are what we think, and nobody has overridden how replies are read."""
     if HiredisParser is None:
-        return False  # type: ignore[unreachable]
+        return False
     parser = getattr(connection, "_parser", None)
     transport = getattr(getattr(connection, "_writer", None), "transport", None)
     # Sentinel overrides read_response only to notice a demoted primary, which a lane does itself.
@@ -106,10 +107,7 @@ def _is_well_known(connection: AbstractConnection) -> bool:
         and isinstance(getattr(parser, "_reader", None), Reader)
         and isinstance(transport, asyncio.Transport)
         and hasattr(transport, "set_protocol")
-        and (
-            reading is AbstractConnection.read_response
-            or reading.__module__ == "redis.asyncio.sentinel"
-        )
+        and (reading is AbstractConnection.read_response or reading.__module__ == "redis.asyncio.sentinel")
     )
 
 
@@ -146,7 +144,7 @@ class TransportEngine(asyncio.BufferedProtocol):
     def detach(self) -> None:
         self._inbox = None
 
-    # asyncio.BufferedProtocol ------------------------------------------------------------------------------------------
+    # asyncio.BufferedProtocol -------------------------------------------------------------------------------------
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._view
@@ -171,7 +169,7 @@ class TransportEngine(asyncio.BufferedProtocol):
         self._stream_protocol.connection_lost(exc)
         self._lose(ConnectionError(f"Connection closed by server: {exc or 'end of stream'}"))
 
-    # replies -------------------------------------------------------------------------------------------------------------
+    # replies ------------------------------------------------------------------------------------------------------
 
     def _drain(self) -> None:
         """Answer everybody whose reply is complete, oldest first."""
@@ -210,7 +208,7 @@ class TransportEngine(asyncio.BufferedProtocol):
         while True:
             reply: Any
             try:
-                raw = bool(sent) and sent[0].flags & RAW
+                raw = bool(sent) and sent[0][2] & RAW
                 reply = self._reader.gets(False) if raw else self._reader.gets()
             except UnicodeDecodeError as error:  # hiredis has consumed the reply: only its owner fails
                 reply = error
@@ -223,7 +221,7 @@ class TransportEngine(asyncio.BufferedProtocol):
             if not sent:
                 self._unasked()
                 return woken
-            future = sent.popleft().future
+            future = sent.popleft()[0]
             if not future.done():
                 future.set_result(reply)
             else:
@@ -250,6 +248,7 @@ class StreamEngine:
         self._inbox: Inbox | None = inbox
         self._sent = inbox.sent
         self._outgoing: list[bytes] = []
+        self._writing = False
         self._wake_writer = asyncio.Event()
         self._wake_reader = asyncio.Event()
         self._tasks = [
@@ -258,9 +257,9 @@ class StreamEngine:
         ]
 
     @property
-    def paused(self) -> bool:  # type: ignore[override]
+    def paused(self) -> bool:
         """While one write is under way the next bytes wait in the lane, where they still count as unsent."""
-        return bool(self._outgoing)
+        return self._writing or bool(self._outgoing)
 
     def write(self, data: bytes) -> None:
         self._outgoing.append(data)
@@ -291,10 +290,13 @@ class StreamEngine:
             await self._wake_writer.wait()
             self._wake_writer.clear()
             data = b"".join(self._outgoing)
-            await self.connection.send_packed_command([data], check_health=False)
             self._outgoing.clear()
-            if self._inbox is not None:
-                self._inbox.writable()
+            self._writing = True
+            await self.connection.send_packed_command([data], check_health=False)
+            self._writing = False
+            inbox = self._listener()
+            if inbox is not None:
+                inbox.writable()
 
     async def _read(self) -> None:
         while self._inbox is not None:
@@ -305,7 +307,7 @@ class StreamEngine:
             reply: Any
             try:
                 reply = await self.connection.read_response(
-                    disable_decoding=bool(self._sent[0].flags & RAW),
+                    disable_decoding=bool(self._sent[0][2] & RAW),
                     timeout=math.inf,
                     disconnect_on_error=False,
                 )
@@ -313,11 +315,16 @@ class StreamEngine:
                 if type(error) in (ConnectionError, InvalidResponse):
                     raise
                 reply = error
-            future = self._sent.popleft().future
+            future = self._sent.popleft()[0]
             if not future.done():
                 future.set_result(reply)
-            if self._inbox is not None:
-                self._inbox.answered()
+            inbox = self._listener()
+            if inbox is not None:
+                inbox.answered()
+
+    def _listener(self) -> Inbox | None:
+        """The lane, unless it has left while we awaited."""
+        return self._inbox
 
     def _lose(self, error: Exception) -> None:
         inbox = self._inbox

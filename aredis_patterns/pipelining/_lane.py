@@ -9,8 +9,8 @@ Invariants
 
 1. Bytes reach the transport in exactly the order in which entries enter `sent`.
 2. Every reply pops exactly one entry of `sent`, whether its caller still waits or not.
-3. What is in `unsent` was never handed to the transport. A cancelled entry is dropped there; a cancelled entry in `sent`
-   keeps its place, and its reply is thrown away.
+3. What is in `unsent` was never handed to the transport. A cancelled entry is dropped there; a cancelled entry in
+   `sent` keeps its place, and its reply is thrown away.
 4. After `lost()` nothing is written to that connection and no future of it stays unresolved.
 
 When is written: once per loop iteration, and at the end of the iteration in which replies woke their callers, so that
@@ -42,6 +42,9 @@ from aredis_patterns.pipelining._watch import Watch
 
 WRITE_CAP: Final = 128 * 1024
 """Bytes per write: large enough to amortise the system call, small enough not to stall the loop."""
+EARLY: Final = 32
+"""Commands gathered in one loop iteration after which a write does not wait for its end: the server starts on them
+while Python still wakes the other callers."""
 UNSENT_CAP: Final = 32 * 1024 * 1024
 """Bytes accepted and not yet taken by the socket, above which callers wait."""
 DRAIN_TIMEOUT: Final = 1.0
@@ -89,19 +92,23 @@ class Lane:
         state = "open" if self._engine is not None else "opening" if self._opening.active else "idle"
         return f"<Lane {self.source!r} {state}, {len(self.sent)} in flight, {len(self.unsent)} unsent>"
 
-    # the hot path -------------------------------------------------------------------------------------------------------
+    # the hot path -------------------------------------------------------------------------------------------------
 
     def submit(self, packed: bytes, flags: int = 0, deadline: float | None = None) -> asyncio.Future[Any]:
-        """Queue one packed command. Resolves to the reply; an error reply is a *result*, a lost connection is raised."""
+        """Queue one packed command. Resolves to the reply; an error reply is a *result*, a lost connection is
+        raised."""
         future = self._create_future()
-        self.unsent.append(Entry(future, packed, flags))
+        unsent = self.unsent
+        unsent.append((future, packed, flags))
         self._unsent_bytes += len(packed)
         if not self._flush_due:
             if self.sent or self._engine is None:
                 self._flush_due = True
                 self.loop.call_soon(self._flush)
             else:
-                self._flush()
+                self._write()
+        elif len(unsent) == EARLY and self._engine is not None:
+            self._write()
         if deadline is not None:
             self._deadlines.watch(deadline, future, packed)
         return future
@@ -112,7 +119,7 @@ class Lane:
         return (
             len(self.sent) + len(self.unsent) >= self.max_in_flight
             or self._unsent_bytes > UNSENT_CAP
-            or bool(self.crowd)
+            or len(self.crowd) > 0
         )
 
     async def room(self) -> None:
@@ -135,8 +142,11 @@ class Lane:
                 most -= 1
 
     def _flush(self) -> None:
-        """Hand the unsent commands to the transport, oldest first."""
         self._flush_due = False
+        self._write()
+
+    def _write(self) -> None:
+        """Hand the unsent commands to the transport, oldest first."""
         unsent = self.unsent
         if not unsent:
             return
@@ -152,9 +162,10 @@ class Lane:
             size = 0
             while unsent and size < WRITE_CAP:
                 entry = unsent.popleft()
-                size += len(entry.packed)
-                if not entry.future.done():
-                    pieces.append(entry.packed)
+                packed = entry[1]
+                size += len(packed)
+                if not entry[0].done():
+                    pieces.append(packed)
                     sent.append(entry)
             self._unsent_bytes -= size
             if pieces:
@@ -175,12 +186,12 @@ class Lane:
         if token is not None:
             connection.set_re_auth_token(None)  # type: ignore[arg-type]
             auth = pack_plain(("AUTH", token.try_get("oid"), token.get_value()))
-            self.sent.append(Entry(self._create_future(), auth, RAW))
+            self.sent.append((self._create_future(), auth, RAW))
             engine.write(auth)
             self._commands += 1
         return True
 
-    # what the engine tells ---------------------------------------------------------------------------------------------
+    # what the engine tells ----------------------------------------------------------------------------------------
 
     def answered(self) -> None:
         """Flush behind the callers that were just woken: their next commands ride together."""
@@ -209,14 +220,15 @@ class Lane:
         again: list[Entry] = []
         while self.sent:
             entry = self.sent.popleft()
-            if entry.future.done():
+            future, packed, flags = entry
+            if future.done():
                 continue
-            if entry.flags & REPEATABLE and self._may_repeat(entry):
+            if flags & REPEATABLE and self._may_repeat(future):
                 again.append(entry)
             else:
-                self._report_unknown(entry, error)
+                self._report_unknown(future, packed, error)
         self.unsent.extendleft(reversed(again))
-        self._unsent_bytes += sum(len(entry.packed) for entry in again)
+        self._unsent_bytes += sum(len(packed) for _, packed, _ in again)
         if engine is not None:
             self._spawn(self.source.discard(engine.connection))
         self.pushes.interrupted(error)
@@ -225,23 +237,23 @@ class Lane:
         if self.unsent:
             self._opening.start()
 
-    def _may_repeat(self, entry: Entry) -> bool:
-        times = self._repeats.get(entry.future, 0)
-        self._repeats[entry.future] = times + 1
+    def _may_repeat(self, future: asyncio.Future[Any]) -> bool:
+        times = self._repeats.get(future, 0)
+        self._repeats[future] = times + 1
         self._repeated += times < REPEATS
         return times < REPEATS
 
-    def _report_unknown(self, entry: Entry, error: Exception) -> None:
+    def _report_unknown(self, future: asyncio.Future[Any], packed: bytes, error: Exception) -> None:
         self._unknown += 1
-        name, key = describe(entry.packed)
+        name, key = describe(packed)
         kind = ReplyTimeout if isinstance(error, ReplyTimeout) else OutcomeUnknown
         unknown = kind(name, key, error.reason if isinstance(error, OutcomeUnknown) else str(error))
         unknown.__cause__ = error
-        entry.future.set_exception(unknown)
+        future.set_exception(unknown)
 
     def expire(self, seconds: float, overdue: list[tuple[asyncio.Future[Any], bytes]]) -> None:
         """Answer callers whose deadline has passed. Unsent commands are withdrawn: those have surely not run."""
-        waiting = {id(entry.future) for entry in self.unsent}
+        waiting = {id(future) for future, _, _ in self.unsent}
         for future, packed in overdue:
             name, key = describe(packed)
             if id(future) in waiting:
@@ -252,7 +264,7 @@ class Lane:
                 self._unknown += 1
                 future.set_exception(ReplyTimeout(name, key, f"no reply came within {seconds:g} s"))
 
-    # opening and closing -----------------------------------------------------------------------------------------------
+    # opening and closing ------------------------------------------------------------------------------------------
 
     def attach(self, connection: AbstractConnection) -> None:
         """A connection is ready: write what waits."""
@@ -268,9 +280,9 @@ class Lane:
         """No connection could be had: nothing that waits was sent, and each caller gets an error of its own."""
         waiting, self.unsent = self.unsent, deque()
         self._unsent_bytes = 0
-        for entry in waiting:
-            if not entry.future.done():
-                entry.future.set_exception(make_error())
+        for future, _, _ in waiting:
+            if not future.done():
+                future.set_exception(make_error())
         self._admit(self.max_in_flight)
 
     @property
@@ -298,7 +310,7 @@ class Lane:
         """Wait up to a second for the replies under way, then give the connection back. Safe to call twice."""
         if self._engine is not None and self.unsent:
             self._flush()
-        futures = [entry.future for entry in (*self.sent, *self.unsent) if not entry.future.done()]
+        futures = [future for future, _, _ in (*self.sent, *self.unsent) if not future.done()]
         if futures:
             await asyncio.wait(futures, timeout=DRAIN_TIMEOUT)
         self._opening.cancel()
@@ -332,7 +344,7 @@ class Lane:
         """Ask an idle server whether it is there, ahead of everybody."""
         assert self._engine is not None
         future = self._create_future()
-        self.sent.append(Entry(future, PING, RAW))
+        self.sent.append((future, PING, RAW))
         self._commands += 1
         self._flushes += 1
         self._engine.write(PING)

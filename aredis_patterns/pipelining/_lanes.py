@@ -1,7 +1,8 @@
 """The lanes of one client in one event loop, and how they are found.
 
-`lane_of(client)` is what every pattern calls. It gives the same lanes to all patterns on one client, opens them on first use,
-gives a second event loop its own, and lets them end with the client. Nothing is kept for a client that has gone.
+`lane_of(client)` is what every pattern calls. It gives the same lanes to all patterns on one client, opens them on
+first use, gives a second event loop its own, and lets them end with the client. Nothing is kept for a client that has
+gone.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import functools
 import weakref
 import zlib
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
 from redis.asyncio import Redis, RedisCluster
@@ -54,9 +55,7 @@ class Lanes:
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.source = PoolSource(pool)
-        self.lanes = tuple(
-            Lane(self.source, max_in_flight=max_in_flight, fast=fast) for _ in range(lanes)
-        )
+        self.lanes = tuple(Lane(self.source, max_in_flight=max_in_flight, fast=fast) for _ in range(lanes))
         self.first = self.lanes[0]
         self.single = lanes == 1
         self._encoder = pool.get_encoder()
@@ -179,13 +178,13 @@ def _ignore(future: asyncio.Future[Any]) -> None:
         future.exception()
 
 
-def combine(parts: Sequence[LaneStatistics]) -> LaneStatistics:
+def combine(parts: Sequence[LaneStatistics], extra_bypassed: Mapping[str, int] | None = None) -> LaneStatistics:
     """Several lanes as one."""
 
     def total(name: str) -> int:
         return sum(getattr(part, name) for part in parts)
 
-    bypassed: dict[str, int] = {}
+    bypassed: dict[str, int] = dict(extra_bypassed or {})
     for part in parts:
         for reason, count in part.bypassed.items():
             bypassed[reason] = bypassed.get(reason, 0) + count
@@ -204,7 +203,7 @@ def combine(parts: Sequence[LaneStatistics]) -> LaneStatistics:
     )
 
 
-# the registry ------------------------------------------------------------------------------------------------------------
+# the registry -----------------------------------------------------------------------------------------------------
 
 ByLoop = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopCommands]
 
@@ -253,7 +252,8 @@ def _make_lanes(client: Any) -> LoopCommands:
 
 
 class ClientCommands:
-    """`Commands` for a client, in whatever event loop it is used. Holds the client, so that it lives as long as its users."""
+    """`Commands` for a client, in whatever event loop it is used. Holds the client, so that it lives as long as its
+    users."""
 
     __slots__ = ("__weakref__", "_cached", "client")
 
@@ -326,8 +326,9 @@ def _client_types() -> tuple[type, ...]:
 def lane_of(client: RedisClient) -> ClientCommands:
     """The shared, ordered commands of an asyncio Redis client, stock or pipelined, single server or Cluster.
 
-    All callers on one client and event loop share one connection per server, taken from the client's own pool on first use.
-    No command that may have been executed is sent again, unless it only reads or its caller says that it is replay-safe.
+    All callers on one client and event loop share one connection per server, taken from the client's own pool on
+    first use. No command that may have been executed is sent again, unless it only reads or its caller says that it
+    is replay-safe.
 
         commands = lane_of(redis.asyncio.Redis())
         await commands.call("INCR", "visits", key="visits")     # one round trip
@@ -335,7 +336,6 @@ def lane_of(client: RedisClient) -> ClientCommands:
     Closed by `await lane_of(client).aclose()`, by closing the client's pool, or when the client is collected.
     """
     if not isinstance(client, _client_types()):
-        raise TypeError(
-            f"expected a redis.asyncio.Redis or RedisCluster client, not {type(client).__module__}.{type(client).__qualname__}"
-        )
+        given = f"{type(client).__module__}.{type(client).__qualname__}"
+        raise TypeError(f"expected a redis.asyncio.Redis or RedisCluster client, not {given}")
     return ClientCommands(client)

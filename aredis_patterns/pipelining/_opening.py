@@ -1,8 +1,8 @@
 """How a lane gets its connection, and gives it back.
 
-The connection comes from the client's own pool, so everything that redis-py can do on connecting (TLS, ACL users, credential
-providers, Sentinel, unix sockets) keeps working, and closing the pool closes the lane. redis-py would try a refused port for
-seconds; a lane tries for `CONNECT_BUDGET` with jittered pauses, because callers wait for it.
+The connection comes from the client's own pool, so everything that redis-py can do on connecting (TLS, ACL users,
+credential providers, Sentinel, unix sockets) keeps working, and closing the pool closes the lane. redis-py would try
+a refused port for seconds; a lane tries for `CONNECT_BUDGET` with jittered pauses, because callers wait for it.
 """
 
 from __future__ import annotations
@@ -55,12 +55,14 @@ class PoolSource:
         return address_of(self.pool.connection_kwargs)
 
     async def acquire(self) -> AbstractConnection:
-        pool = self.pool
+        pool: Any = self.pool
+        connection: AbstractConnection
         try:
             connection = pool.get_available_connection()
         except MaxConnectionsError:
             # A blocking pool that is empty: stand in line like everybody else.
-            return await pool.get_connection()
+            connection = await pool.get_connection()
+            return connection
         _forget_other_loop(connection)
         retry, connection.retry = connection.retry, NO_RETRY
         try:

@@ -35,9 +35,7 @@ def _plain(arg: Any) -> Any:
         return arg
     if isinstance(arg, (int, float)) and not isinstance(arg, bool):
         return repr(arg)
-    raise DataError(
-        f"Invalid input of type: {type(arg).__name__!r}. Convert to a bytes, string, int or float first."
-    )
+    raise DataError(f"Invalid input of type: {type(arg).__name__!r}. Convert to a bytes, string, int or float first.")
 
 
 def describe(packed: bytes, most: int = 5) -> tuple[str, str | None]:
@@ -64,8 +62,10 @@ def _key_position(name: str, words: Sequence[Any]) -> int | None:
 
 
 KEYLESS = frozenset(
-    "ACL CLIENT CLUSTER COMMAND CONFIG DBSIZE ECHO FLUSHALL FLUSHDB FUNCTION INFO LASTSAVE LATENCY MEMORY PING PUBLISH ROLE "
-    "SCAN SCRIPT SLOWLOG SPUBLISH TIME WAIT AUTH HELLO".split()
+    """
+    ACL CLIENT CLUSTER COMMAND CONFIG DBSIZE ECHO FLUSHALL FLUSHDB FUNCTION INFO LASTSAVE LATENCY MEMORY PING
+    PUBLISH ROLE SCAN SCRIPT SLOWLOG SPUBLISH TIME WAIT AUTH HELLO
+    """.split()
 )
 
 

@@ -1,7 +1,7 @@
 """Messages that a RESP3 server sends on its own: invalidations, pub/sub, maintenance.
 
-Handlers register by kind (the first word of the message). They are called in order of arrival, in the reader's own pass, so they
-must be quick and synchronous; one that raises hurts nobody else.
+Handlers register by kind (the first word of the message). They are called in order of arrival, in the reader's own
+pass, so they must be quick and synchronous; one that raises hurts nobody else.
 """
 
 from __future__ import annotations

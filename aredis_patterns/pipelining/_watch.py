@@ -1,8 +1,9 @@
 """Notices a server that is silent, and a connection that is only half there.
 
-- Busy: the age of the oldest unanswered write is bounded by the client's `socket_timeout`. One mark per write, one timer.
-- Idle: after `health_check_interval` (15 s when the client sets none) a PING goes out ahead of everybody; calls made before its
-  reply wait for it *unsent*, so a connection that died in silence costs no unknown outcome.
+- Busy: the age of the oldest unanswered write is bounded by the client's `socket_timeout`. One mark per write, one
+  timer.
+- Idle: after `health_check_interval` (15 s when the client sets none) a PING goes out ahead of everybody; calls made
+  before its reply wait for it *unsent*, so a connection that died in silence costs no unknown outcome.
 """
 
 from __future__ import annotations
@@ -96,9 +97,7 @@ class Watch:
             return
         due = marks[0].time + timeout
         if due <= self._lane.loop.time():
-            self._lane.fail_connection(
-                ReplyTimeout("A command", None, f"the server was silent for {timeout:g} s")
-            )
+            self._lane.fail_connection(ReplyTimeout("A command", None, f"the server was silent for {timeout:g} s"))
         else:
             self._busy = self._lane.loop.call_at(due, self._check_busy)
 
