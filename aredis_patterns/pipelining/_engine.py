@@ -249,6 +249,7 @@ class StreamEngine:
         self._sent = inbox.sent
         self._outgoing: list[bytes] = []
         self._writing = False
+        self._decodes = bool(connection.encoder.decode_responses)
         self._wake_writer = asyncio.Event()
         self._wake_reader = asyncio.Event()
         self._tasks = [
@@ -300,14 +301,16 @@ class StreamEngine:
 
     async def _read(self) -> None:
         while self._inbox is not None:
-            if not self._sent:
+            # Reading while nothing is asked notices at once when the server goes away. Only a client that decodes cannot:
+            # whether bytes become text depends on whose reply comes next.
+            if self._decodes and not self._sent:
                 self._wake_reader.clear()
                 await self._wake_reader.wait()
                 continue
             reply: Any
             try:
                 reply = await self.connection.read_response(
-                    disable_decoding=bool(self._sent[0][2] & RAW),
+                    disable_decoding=self._decodes and bool(self._sent[0][2] & RAW),
                     timeout=math.inf,
                     disconnect_on_error=False,
                 )
@@ -315,10 +318,14 @@ class StreamEngine:
                 if type(error) in (ConnectionError, InvalidResponse):
                     raise
                 reply = error
+            if not self._sent:
+                raise InvalidResponse("a reply that nobody asked for")
             future = self._sent.popleft()[0]
+            inbox = self._listener()
             if not future.done():
                 future.set_result(reply)
-            inbox = self._listener()
+            elif inbox is not None:
+                inbox.dropped += 1
             if inbox is not None:
                 inbox.answered()
 

@@ -26,8 +26,8 @@ LARGE: Final = "is larger than 64 KiB"
 NEVER_SHARED: Final[dict[str, str]] = {
     **dict.fromkeys(("BLPOP", "BRPOP", "BRPOPLPUSH", "BLMOVE", "BLMPOP"), WAITS),
     **dict.fromkeys(("BZPOPMIN", "BZPOPMAX", "BZMPOP", "WAIT", "WAITAOF"), WAITS),
-    # Authentication and protocol belong to the handshake; a lane does both itself when it opens.
-    **dict.fromkeys(("AUTH", "HELLO", "RESET", "QUIT", "SELECT"), STATEFUL),
+    # Protocol and database belong to the handshake, which the pool does. (AUTH may share: it changes who "this client" is.)
+    **dict.fromkeys(("HELLO", "RESET", "QUIT", "SELECT"), STATEFUL),
     **dict.fromkeys(("READONLY", "READWRITE", "ASKING"), STATEFUL),
     # Between MULTI and EXEC the commands of other callers would join the transaction.
     **dict.fromkeys(("WATCH", "UNWATCH", "MULTI", "EXEC", "DISCARD"), STATEFUL),
