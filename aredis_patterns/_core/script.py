@@ -1,0 +1,151 @@
+"""One Lua script: its text, its header, and the only place that calls it and repairs NOSCRIPT.
+
+EVALSHA goes first, always: a server that has seen the script answers in one round trip. A server that has not (it
+restarted, failed over, or had SCRIPT FLUSH) answers NOSCRIPT and has executed nothing. Then, and only then, SCRIPT LOAD
+and the same EVALSHA are sent back to back on one connection to the node of the key. So a call repairs itself alone:
+nothing beside it is sent again, and no SCRIPT EXISTS is ever needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from typing import Any, Final
+
+from redis.exceptions import AuthenticationError, NoScriptError, ResponseError
+
+from aredis_patterns._core.diagnosis import translate
+from aredis_patterns._core.script_header import Header, parse_header
+from aredis_patterns.exceptions import ScriptContractError
+from aredis_patterns.types import Command, Commands, Encodable, Key
+
+__all__ = ["MOST_REPAIRS", "Script"]
+
+MOST_REPAIRS: Final = 3
+"""Slots may move and caches may be flushed between repair and call, but not for ever."""
+
+_SHORTEST_DEADLINE: Final = 0.001
+
+
+class Script:
+    """A Lua script with a checked contract.
+
+    Guarantee: each call is executed at most once by this library. What was not answered with NOSCRIPT is never repeated
+    here; only a script whose header says REPLAY-SAFE (or READ-ONLY) may be sent again by the wire after a lost reply.
+
+    Round trips: one; two when the server does not know the script yet.
+    """
+
+    __slots__ = ("_evalsha", "_repeatable", "header", "name", "sha", "text")
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name: Final = name
+        self.text: Final = text
+        self.sha: Final = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        self.header: Final[Header] = parse_header(text, name)
+        self._evalsha: Final = "EVALSHA_RO" if self.header.read_only else "EVALSHA"
+        self._repeatable: Final = self.header.replay_safe
+
+    @classmethod
+    def load(cls, package: str, name: str) -> Script:
+        """The script `lua/<name>.lua` beside `package`. Reads the file; ScriptContractError if its header is wrong."""
+        return cls(name, resources.files(package).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8"))
+
+    async def __call__(
+        self,
+        commands: Commands,
+        *,
+        keys: Sequence[Key],
+        args: Sequence[Encodable] = (),
+        deadline: float | None = None,
+    ) -> Any:
+        """Run the script and return its raw reply.
+
+        `deadline` (seconds) covers the call with its repairs. Raises ScriptContractError before any I/O when the number
+        of keys or arguments is not what the header says; a subclass of ServerRefused when the server says no in a way
+        that has a remedy; other error replies as redis-py gives them; OutcomeUnknown when the reply was lost.
+
+            reply = await SCRIPT(lane_of(client), keys=[key], args=[10], deadline=0.25)
+        """
+        self._check(keys, args)
+        return await self._run(commands, keys, args, deadline)
+
+    async def many(
+        self,
+        commands: Commands,
+        calls: Iterable[tuple[Sequence[Key], Sequence[Encodable]]],
+        *,
+        deadline: float | None = None,
+    ) -> list[Any]:
+        """Run the script once for each (keys, args), in one round trip per node, and return the replies in order.
+
+        Not atomic as a whole. All calls are finished before the first error, in order of the calls, is raised; the
+        others have taken effect.
+        """
+        todo = list(calls)
+        for keys, args in todo:
+            self._check(keys, args)
+        replies = await asyncio.gather(
+            *(self._run(commands, keys, args, deadline) for keys, args in todo),
+            return_exceptions=True,
+        )
+        for reply in replies:
+            if isinstance(reply, BaseException):
+                raise reply
+        return replies
+
+    async def _run(
+        self, commands: Commands, keys: Sequence[Key], args: Sequence[Encodable], deadline: float | None
+    ) -> Any:
+        key = keys[0] if keys else None
+        command = (self._evalsha, self.sha, len(keys), *keys, *args)
+        began = time.monotonic()
+        try:
+            try:
+                return await commands.call(*command, key=key, replay_safe=self._repeatable, deadline=deadline)
+            except NoScriptError:
+                pass
+            until = None if deadline is None else began + deadline
+            return await self._repair(commands, command, key, until)
+        except (ResponseError, AuthenticationError) as error:
+            known = translate(error, command=f"script {self.name}", key=_readable(key))
+            if known is error:
+                raise
+            raise known from error
+
+    async def _repair(self, commands: Commands, command: Command, key: Key | None, until: float | None) -> Any:
+        """Load and call, in this order, on the node that answered NOSCRIPT."""
+        load = ("SCRIPT", "LOAD", self.text)
+        reply: Any = None
+        for _ in range(MOST_REPAIRS):
+            # Never zero: a call that was certainly not executed should not end as an unknown outcome of our own making.
+            left = None if until is None else max(until - time.monotonic(), _SHORTEST_DEADLINE)
+            loaded, reply = await commands.batch([load, command], key=key, replay_safe=self._repeatable, deadline=left)
+            if not isinstance(reply, NoScriptError):
+                break
+            if isinstance(loaded, Exception):
+                raise loaded
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def _check(self, keys: Sequence[Key], args: Sequence[Encodable]) -> None:
+        if isinstance(keys, (str, bytes)) or not self.header.takes_keys(len(keys)):
+            raise ScriptContractError(f"{self.name} takes KEYS {_names(self.header.keys)}, got {keys!r}")
+        if isinstance(args, (str, bytes)) or not self.header.takes_args(len(args)):
+            raise ScriptContractError(f"{self.name} takes ARGV {_names(self.header.args)}, got {args!r}")
+
+    def __repr__(self) -> str:
+        kind = "read-only" if self.header.read_only else "replay-safe" if self._repeatable else "once only"
+        return f"<Script {self.name} {self.sha[:8]}, {kind}>"
+
+
+def _names(fields: Iterable[Any]) -> str:
+    return "(" + ", ".join(field.name + ("..." if field.variadic else "") for field in fields) + ")"
+
+
+def _readable(key: Key | None) -> str | None:
+    return key.decode("utf-8", "backslashreplace") if isinstance(key, bytes) else key
