@@ -1,0 +1,19 @@
+"""Tools to test critical sections against a real server: faults, round trips, leaks, cancellation at every point."""
+
+from aredis_patterns.testing._cancellation import cancel_everywhere
+from aredis_patterns.testing._faults import Rule, Watch, When
+from aredis_patterns.testing._keys import no_leaked_keys
+from aredis_patterns.testing._proxy import FaultProxy, ProxyStatistics
+from aredis_patterns.testing._round_trips import RoundTrips, assert_round_trips
+
+__all__ = [
+    "FaultProxy",
+    "ProxyStatistics",
+    "RoundTrips",
+    "Rule",
+    "Watch",
+    "When",
+    "assert_round_trips",
+    "cancel_everywhere",
+    "no_leaked_keys",
+]
