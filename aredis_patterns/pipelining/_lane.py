@@ -42,7 +42,7 @@ from aredis_patterns.pipelining._watch import Watch
 
 WRITE_CAP: Final = 128 * 1024
 """Bytes per write: large enough to amortise the system call, small enough not to stall the loop."""
-EARLY: Final = 32
+EARLY: Final = 64
 """Commands gathered in one loop iteration after which a write does not wait for its end: the server starts on them
 while Python still wakes the other callers."""
 UNSENT_CAP: Final = 32 * 1024 * 1024
