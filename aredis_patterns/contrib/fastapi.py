@@ -1,0 +1,102 @@
+"""Rate limits for FastAPI: a dependency, and keys from a request.
+
+    @app.get("/items", dependencies=[Depends(RateLimit("items_limiter", key=by_user()))])
+    async def items(): ...
+
+Only translates: connection to key, result to headers and errors. What is allowed is decided by the limiter.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import HTTPException, Response, WebSocketException
+from fastapi.exception_handlers import http_exception_handler
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import HTTPConnection
+
+from aredis_patterns.contrib._http import PROBLEM_JSON, TROUBLE, new_headers
+from aredis_patterns.contrib.starlette import (
+    CostFunction,
+    KeyFunction,
+    RateLimitMiddleware,
+    by_header,
+    by_ip,
+    by_route,
+    by_user,
+    can_answer,
+    charge,
+    refusal_response,
+    unavailable_response,
+)
+from aredis_patterns.ratelimit import Limiter, RateLimitResult
+
+__all__ = [
+    "CostFunction",
+    "KeyFunction",
+    "RateLimit",
+    "RateLimitMiddleware",
+    "RateLimited",
+    "by_header",
+    "by_ip",
+    "by_route",
+    "by_user",
+]
+
+
+class RateLimited(HTTPException):
+    """A refusal (429), or nobody could decide (503). `response` is the whole problem+json answer."""
+
+    def __init__(self, response: Response) -> None:
+        self.response: Final = response
+        detail = bytes(response.body).decode()
+        super().__init__(response.status_code, detail=detail, headers=dict(response.headers))
+
+
+class RateLimit:
+    """A dependency that charges each request, or WebSocket, to a limiter: one round trip.
+
+    The limit's headers are on the response, also when it is refused: 429 with problem+json and Retry-After. A WebSocket
+    is refused before it is accepted. When nobody can decide (`on_error="raise"`), the answer is 503.
+
+    Args:
+        limiter: a `Limiter`, or the name of one in `app.state`, looked up at each request; so it may be made in the
+            lifespan of the application. Nothing else has to be set up.
+        key: whose bucket; default by_ip(). cost: a number, or a function. Both may be async.
+
+    As a parameter it gives the `RateLimitResult`: `result: Annotated[RateLimitResult, Depends(RateLimit(limiter))]`.
+    An exception handler of your own for 429, for `HTTPException` or for `RateLimited` goes before ours.
+    """
+
+    def __init__(self, limiter: Limiter | str, *, key: KeyFunction | None = None, cost: int | CostFunction = 1) -> None:
+        self.limiter: Final = limiter
+        self.key: Final = key or by_ip()
+        self.cost: Final = cost
+
+    async def __call__(self, connection: HTTPConnection, response: Response) -> RateLimitResult:
+        try:
+            result = await charge(connection, self.limiter, self.key, self.cost)
+        except TROUBLE as error:
+            raise _refused(connection, unavailable_response(error)) from error
+        if not result:
+            raise _refused(connection, refusal_response(result))
+        response.headers.update(new_headers(result.headers(), response.headers.keys()))
+        return result
+
+
+def _refused(connection: HTTPConnection, response: Response) -> Exception:
+    if not can_answer(connection.scope):
+        return WebSocketException(1013, "rate limit")
+    _prefer_whole_responses(connection)
+    return RateLimited(response)
+
+
+def _prefer_whole_responses(connection: HTTPConnection) -> None:
+    """FastAPI would wrap our problem into {"detail": ...}. Where its own handler is in place, ours goes before it."""
+    handlers: Any = connection.scope.get("starlette.exception_handlers")
+    if handlers and handlers[0].get(StarletteHTTPException) is http_exception_handler:
+        handlers[0].setdefault(RateLimited, _answer)
+
+
+async def _answer(_: HTTPConnection, error: RateLimited) -> Response:
+    return error.response

@@ -1,0 +1,189 @@
+"""`Patterns`: one client, one namespace, one codec, one clean shutdown."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Literal, Self
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from redis.asyncio import Sentinel
+
+from aredis_patterns._core.codecs import Codec, JSONCodec
+from aredis_patterns._core.diagnosis import check_version
+from aredis_patterns.embedded import EmbeddedServer
+from aredis_patterns.pipelining import ClientCommands, LaneStatistics, PipelinedRedis, PipelinedRedisCluster, lane_of
+from aredis_patterns.ratelimit import FixedWindowLimiter, Limit, SlidingWindowLogLimiter, TokenBucketLimiter
+from aredis_patterns.types import RedisClient
+
+__all__ = ["Patterns"]
+
+Algorithm = Literal["fixed_window", "sliding_window_log", "token_bucket"]
+
+_LIMITERS: dict[str, type[FixedWindowLimiter] | type[SlidingWindowLogLimiter] | type[TokenBucketLimiter]] = {
+    "fixed_window": FixedWindowLimiter,
+    "sliding_window_log": SlidingWindowLogLimiter,
+    "token_bucket": TokenBucketLimiter,
+}
+
+
+class Patterns:
+    """All patterns on one client, under one namespace.
+
+    A client that you pass in stays yours: leaving the block closes what the patterns opened on it, not the client. A
+    client that `from_url` made is closed with the hub.
+
+    Args:
+        client: any `redis.asyncio` client, stock or pipelined, single server or Cluster.
+        namespace: the prefix of every key, so that two applications on one server never meet.
+        codec: how values become bytes; JSON by default.
+
+    Example:
+        async with Patterns.from_url("redis://localhost") as p:
+            limiter = p.rate_limiter("100/minute")
+            if not await limiter.hit("user:42"):
+                ...
+    """
+
+    def __init__(
+        self, client: RedisClient | None = None, *, namespace: str = "ap", codec: Codec[Any] | None = None
+    ) -> None:
+        if not namespace:
+            raise ValueError("namespace must not be empty")
+        self.namespace = namespace
+        self.codec: Codec[Any] = codec if codec is not None else JSONCodec()
+        self._client = client
+        self._url: str | None = None
+        self._options: dict[str, Any] = {}
+        self._owned = AsyncExitStack()
+
+    @classmethod
+    def from_url(cls, url: str, *, namespace: str = "ap", codec: Codec[Any] | None = None, **options: Any) -> Self:
+        """A hub with a pipelined client of its own, made when the block is entered. No I/O here.
+
+        `redis://`, `rediss://` and `unix://` as in redis-py; `redis+cluster://host:port` for a Cluster;
+        `redis+sentinel://host:port,host:port/service` for the primary that Sentinel names; `embedded://` for a private
+        server that lives as long as the block (needs the extra `embedded`). `options` go to the client.
+
+        Raises ValueError for another scheme.
+        """
+        scheme = urlsplit(url).scheme
+        if scheme not in _SCHEMES:
+            raise ValueError(f"unknown scheme {scheme!r} in the URL; use one of {', '.join(sorted(_SCHEMES))}")
+        hub = cls(namespace=namespace, codec=codec)
+        hub._url = url
+        hub._options = options
+        return hub
+
+    def __repr__(self) -> str:
+        state = "open" if self._client is not None else "not entered"
+        return f"<Patterns namespace={self.namespace!r} {state}>"
+
+    @property
+    def client(self) -> RedisClient:
+        """The client under all patterns. Raises RuntimeError before the block of a hub made by `from_url`."""
+        if self._client is None:
+            raise RuntimeError("use `async with Patterns.from_url(...) as p:`; the client is made on entering")
+        return self._client
+
+    @property
+    def commands(self) -> ClientCommands:
+        """The shared, ordered commands of the client, for one's own scripts."""
+        return lane_of(self.client)
+
+    async def __aenter__(self) -> Self:
+        if self._url is not None and self._client is None:
+            try:
+                self._client = await self._make_client(self._url)
+            except BaseException:
+                await self._owned.aclose()
+                raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Finish what is under way (a second at most) and close what this hub has opened. Safe to call twice."""
+        if self._client is not None:
+            await lane_of(self._client).aclose()
+        if self._url is not None:
+            self._client = None
+        await self._owned.aclose()
+
+    async def _make_client(self, url: str) -> RedisClient:
+        scheme = urlsplit(url).scheme
+        if scheme == "embedded":
+            server = await self._owned.enter_async_context(EmbeddedServer())
+            url = server.url
+        client: RedisClient
+        if scheme == "redis+cluster":
+            client = PipelinedRedisCluster.from_url(url.replace("redis+cluster", "redis", 1), **self._options)
+        elif scheme == "redis+sentinel":
+            client = self._sentinel_client(url)
+        else:
+            client = PipelinedRedis.from_url(url, **self._options)
+        self._owned.push_async_callback(client.aclose)
+        return client
+
+    def _sentinel_client(self, url: str) -> PipelinedRedis:
+        parts = urlsplit(url)
+        hosts = parts.netloc.rpartition("@")[2].split(",")
+        service = unquote(parts.path.strip("/").partition("/")[0]) or "mymaster"
+        options: dict[str, Any] = dict(parse_qsl(parts.query)) | self._options
+        if parts.netloc.count("@"):
+            user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+            options |= {"username": unquote(user) or None, "password": unquote(password) or None}
+        sentinel = Sentinel([_address(host) for host in hosts], **options)
+        self._owned.push_async_callback(_close_all, sentinel)
+        return sentinel.master_for(service, redis_class=PipelinedRedis)  # type: ignore[no-any-return]
+
+    async def ping(self) -> float:
+        """Seconds for one round trip; checks the server's version the first time.
+
+        Raises ServerUnavailable, WrongPassword or ServerTooOld with what to do about it.
+        """
+        start = time.perf_counter()
+        await self.commands.call("PING")
+        elapsed = time.perf_counter() - start
+        check_version(_info(await self.commands.call("INFO", "server")))
+        return elapsed
+
+    async def server_name(self) -> str:
+        """What the server says it is: "Valkey 9.0.1", "Redis 7.0.15". One round trip."""
+        info = _info(await self.commands.call("INFO", "server"))
+        if "valkey_version" in info:
+            return f"Valkey {info['valkey_version']}"
+        return f"Redis {info.get('redis_version', 'of unknown version')}"
+
+    def rate_limiter(
+        self, limit: Limit | str, *, algorithm: Algorithm = "token_bucket", **options: Any
+    ) -> FixedWindowLimiter | SlidingWindowLogLimiter | TokenBucketLimiter:
+        """A limiter on this client: `p.rate_limiter("100/minute burst 20")`. `options` are those of its class."""
+        parsed = Limit.parse(limit) if isinstance(limit, str) else limit
+        return _LIMITERS[algorithm](self.client, parsed, namespace=self.namespace, **options)
+
+    def statistics(self) -> LaneStatistics:
+        """What the wire has done in this event loop so far."""
+        return self.commands.statistics()
+
+
+_SCHEMES = {"redis", "rediss", "unix", "embedded", "redis+cluster", "redis+sentinel"}
+
+
+def _address(host: str) -> tuple[str, int]:
+    name, _, port = host.rpartition(":")
+    return (name, int(port)) if name else (host, 26379)
+
+
+async def _close_all(sentinel: Sentinel) -> None:
+    for client in sentinel.sentinels:
+        await client.aclose()
+
+
+def _info(reply: bytes) -> dict[str, str]:
+    lines = (line.partition(":") for line in reply.decode().splitlines())
+    return {name: value for name, colon, value in lines if colon}
