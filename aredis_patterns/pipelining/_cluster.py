@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, Final, Self, cast
 
 from redis.asyncio import RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.observability import recorder
 from redis.client import EMPTY_RESPONSE, NEVER_DECODE
 from redis.crc import key_slot
 from redis.exceptions import ResponseError
@@ -31,6 +33,8 @@ ONE_KEY: Final = frozenset(
     """.split()
 )
 """Commands whose only key is their first argument. Together with scripts they are what services send."""
+
+_STOCK_WAY: Final = ClusterNode.execute_command
 
 SCRIPTS: Final = frozenset(("EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO", "FCALL", "FCALL_RO"))
 
@@ -89,7 +93,10 @@ class PipelinedRedisCluster(RedisCluster):
 
     def _lane_key(self, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Any:
         """The key that decides the node; None where the stock path must decide."""
-        if self.read_from_replicas or self.load_balancing_strategy or "target_nodes" in kwargs:
+        # Whoever measures or replaces the stock way must see it taken.
+        if ClusterNode.execute_command is not _STOCK_WAY or recorder._async_metrics_collector is not None:
+            return None
+        if "target_nodes" in kwargs or self.read_from_replicas or self.load_balancing_strategy:
             return None
         if name in ONE_KEY:
             return args[1] if len(args) > 1 else None
