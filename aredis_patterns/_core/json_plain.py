@@ -205,7 +205,8 @@ def _record(value: Any, model: Any, path: str) -> Any:
     given = _expect(value, dict, path)
     hints = get_type_hints(model, include_extras=True)
     if _is_typeddict(model):
-        required: frozenset[str] = model.__required_keys__
+        # Annotations that are text (from __future__ import annotations) hide NotRequired from __required_keys__.
+        required = frozenset(name for name in model.__required_keys__ if get_origin(hints[name]) is not NotRequired)
         names = set(hints)
     else:
         own = [field for field in dataclasses.fields(model) if field.init]

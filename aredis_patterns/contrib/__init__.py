@@ -1,0 +1,1 @@
+"""Glue for web frameworks: one leaf file each. They translate, and decide nothing."""

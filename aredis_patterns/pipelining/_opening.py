@@ -162,9 +162,10 @@ async def connect(source: Source) -> AbstractConnection:
 
 def _may_pass(error: Exception) -> bool:
     """Whether trying again in a moment can help. A wrong password stays wrong."""
-    return isinstance(error, (RedisError, OSError)) and not isinstance(
-        error, (AuthenticationError, MaxConnectionsError)
-    )
+    lasting = (AuthenticationError, MaxConnectionsError)
+    if isinstance(error, lasting) or isinstance(error.__cause__, lasting):
+        return False
+    return isinstance(error, (RedisError, OSError))
 
 
 def _fresh(error: Exception) -> Callable[[], Exception]:

@@ -50,7 +50,7 @@ def test_a_shebang_may_come_first() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("-- Counts something.\n--\n-- Prose", "--\n--\n-- KEYS[1] x y z\n-- Prose", "one sentence"),
+        ("-- Counts something.\n--\n-- Prose", "--\n--\n-- KEYS[1] x y z\n-- Prose", "out of order"),
         ("-- RETURN[1] allowed 0|1     whether it fits\n", "", "no RETURN line"),
         ("-- READ-ONLY no\n", "", "no line `-- READ-ONLY yes`"),
         ("-- REPLAY-SAFE yes\n", "", "no line `-- REPLAY-SAFE yes`"),

@@ -1,0 +1,84 @@
+"""Every Lua file: header = body = typed function. And luacheck has nothing to say."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import re
+import shutil
+import subprocess
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import aredis_patterns
+from aredis_patterns._core.script_header import parse_header
+
+ROOT = Path(aredis_patterns.__file__).parent
+FILES = sorted(ROOT.rglob("*.lua"))
+WRITES = re.compile(r"redis\.call\('(SET|DEL|UNLINK|INCR\w*|DECR\w*|P?EXPIRE\w*|[HZSLRX](SET|ADD|PUSH|POP|REM|TRIM)\w*|ZREMRANGE\w*)'")
+
+each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+
+
+def test_there_are_scripts() -> None:
+    assert FILES
+
+
+@each_file
+def test_header_and_body_agree(file: Path) -> None:
+    text = file.read_text()
+    header = parse_header(text, file.stem)
+    body = "\n".join(line for line in text.splitlines() if not line.startswith("--"))
+    for kind, fields in (("KEYS", header.keys), ("ARGV", header.args)):
+        used = [int(number) for number in re.findall(rf"\b{kind}\[(\d+)\]", body)]
+        assert used == list(range(1, len(fields) + 1)), f"{kind} of header and body differ, or are not read in order"
+        for number, field in enumerate(fields, 1):
+            local = rf"^local {field.name} = (tonumber\()?{kind}\[{number}\]\)?$"
+            assert re.search(local, body, re.MULTILINE), f"{kind}[{number}] is not the local {field.name!r}"
+    returned = re.findall(r"^return \{(.*)\}$", body, re.MULTILINE)
+    assert returned, "a script returns a list of integers on its last line"
+
+
+@each_file
+def test_read_only_scripts_write_nothing_and_others_do(file: Path) -> None:
+    text = file.read_text()
+    assert bool(WRITES.search(text)) is not parse_header(text, file.stem).read_only
+
+
+@each_file
+def test_no_key_is_built_in_a_script(file: Path) -> None:
+    keys = {field.name for field in parse_header(file.read_text(), file.stem).keys}
+    for call in re.findall(r"redis\.call\('\w+', ([^,)]+)", file.read_text()):
+        assert call.strip() in keys, f"{call!r} is not one of KEYS"
+
+
+@each_file
+def test_one_typed_function_calls_it(file: Path) -> None:
+    header = parse_header(file.read_text(), file.stem)
+    family = file.parent.parent.name
+    module = import_module(f"aredis_patterns.{family}._scripts")
+    signature = inspect.signature(getattr(module, file.stem))
+    keyword_only = [p for p in signature.parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    names = {parameter.name for parameter in keyword_only}
+    assert {field.name for field in (*header.keys, *header.args)} <= names
+    assert all(parameter.annotation is not inspect.Parameter.empty for parameter in keyword_only)
+
+
+def test_no_script_text_or_script_command_elsewhere() -> None:
+    for file in ROOT.rglob("*.py"):
+        strings = (n.value for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Constant))
+        for text in strings:
+            if isinstance(text, str) and "\n" not in text:
+                assert "redis.call(" not in text, f"script text in {file.name}"
+
+
+def test_luacheck() -> None:
+    luacheck = shutil.which("luacheck")
+    if luacheck is None:
+        assert not os.environ.get("CI"), "luacheck is missing on CI"
+        pytest.skip("luacheck is not installed")
+    done = subprocess.run([luacheck, "--quiet", str(ROOT)], capture_output=True, text=True, cwd=ROOT.parent, check=False)
+    assert done.returncode == 0, done.stdout
