@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -33,13 +33,13 @@ class Commands(Protocol):
     exceptions. `key` names the key that the command is about: it chooses the node in a Cluster and appears in errors.
     """
 
-    async def call(
+    def call(
         self,
         *args: Encodable,
         key: Key | None = None,
         replay_safe: bool = False,
         deadline: float | None = None,
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """Send one command and return its reply: one round trip.
 
         `replay_safe=True` promises that a second execution is a no-op with the same answer; only then is a command that
@@ -47,14 +47,14 @@ class Commands(Protocol):
         """
         ...
 
-    async def batch(
+    def batch(
         self,
         commands: Sequence[Command],
         *,
         key: Key | None = None,
         replay_safe: bool = False,
         deadline: float | None = None,
-    ) -> list[Any]:
+    ) -> Coroutine[Any, Any, list[Any]]:
         """Send commands back to back, in this order, and return all replies: one round trip.
 
         An error is returned in its place in the list, not raised.

@@ -76,7 +76,9 @@ def ratio(cells: Cells, mine: str, theirs: str, workload: str, callers: int, fie
     left, right = cells.get((mine, workload, callers)), cells.get((theirs, workload, callers))
     if not left or not right:
         return None
-    return median([getattr(a, field) / getattr(b, field) for a, b in zip(left, right, strict=True) if getattr(b, field)])
+    return median(
+        [getattr(a, field) / getattr(b, field) for a, b in zip(left, right, strict=True) if getattr(b, field)]
+    )
 
 
 async def fairness(url: str, seconds: float) -> dict[str, tuple[float, float]]:
@@ -198,7 +200,9 @@ async def run(options: argparse.Namespace, console: Console) -> int:
     console.print(table)
     theirs = fair.get("stock, blocking pool of 50")
     if theirs:
-        console.print(f"Fairness of stock with a blocking pool of 50: least {theirs[0]:.2f}, most {theirs[1]:.2f} of the mean")
+        console.print(
+            f"Fairness of stock with a blocking pool of 50: least {theirs[0]:.2f}, most {theirs[1]:.2f} of the mean"
+        )
     console.print(f"Memory per waiting call: {memory:,.0f} bytes (task and coroutine included)")
     save(cells, rows, fair, memory, info, options)
     return 1 if options.check and not all(met for *_, met in rows) else 0

@@ -1,6 +1,6 @@
 """An aiohttp service with limits per client, per user and per cost.
 
-    REDIS_URL=redis://localhost python -m examples.aiohttp_app
+REDIS_URL=redis://localhost python -m examples.aiohttp_app
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A FastAPI service with limits per client, per user and per cost.
 
-    REDIS_URL=redis://localhost uvicorn examples.fastapi_app:app
+REDIS_URL=redis://localhost uvicorn examples.fastapi_app:app
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ from typing import Annotated
 from fastapi import Depends, FastAPI
 from starlette.requests import HTTPConnection
 
-from aredis_patterns import FixedWindowLimiter, PipelinedRedis, RateLimitResult, SlidingWindowLogLimiter, TokenBucketLimiter
+from aredis_patterns import (
+    FixedWindowLimiter,
+    PipelinedRedis,
+    RateLimitResult,
+    SlidingWindowLogLimiter,
+    TokenBucketLimiter,
+)
 from aredis_patterns.contrib.fastapi import RateLimit, by_header, by_ip
 
 

@@ -17,9 +17,7 @@ def blocks(page: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize(
-    ("page", "number"), [(page, number) for page in PAGES for number in range(len(blocks(page)))]
-)
+@pytest.mark.parametrize(("page", "number"), [(page, number) for page in PAGES for number in range(len(blocks(page)))])
 def test_program(page: str, number: int, tmp_path: Path, redis_url: str) -> None:
     """Each block is a program, or a test file; `redis://localhost` stands for the server of the suite."""
     text = blocks(page)[number].replace('"redis://localhost"', repr(redis_url))

@@ -18,7 +18,9 @@ from aredis_patterns._core.script_header import parse_header
 
 ROOT = Path(aredis_patterns.__file__).parent
 FILES = sorted(ROOT.rglob("*.lua"))
-WRITES = re.compile(r"redis\.call\('(SET|DEL|UNLINK|INCR\w*|DECR\w*|P?EXPIRE\w*|[HZSLRX](SET|ADD|PUSH|POP|REM|TRIM)\w*|ZREMRANGE\w*)'")
+WRITES = re.compile(
+    r"redis\.call\('(SET|DEL|UNLINK|INCR\w*|DECR\w*|P?EXPIRE\w*|ZREMRANGE\w*|[HZSLRX](SET|ADD|PUSH|POP|REM|TRIM)\w*)'"
+)
 
 each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 
@@ -80,5 +82,7 @@ def test_luacheck() -> None:
     if luacheck is None:
         assert not os.environ.get("CI"), "luacheck is missing on CI"
         pytest.skip("luacheck is not installed")
-    done = subprocess.run([luacheck, "--quiet", str(ROOT)], capture_output=True, text=True, cwd=ROOT.parent, check=False)
+    done = subprocess.run(
+        [luacheck, "--quiet", str(ROOT)], capture_output=True, text=True, cwd=ROOT.parent, check=False
+    )
     assert done.returncode == 0, done.stdout

@@ -65,8 +65,8 @@ def translate(
     inner = error.__cause__
     if type(error) is redis_errors.ConnectionError and isinstance(inner, redis_errors.RedisError):
         # Over a unix socket redis-py wraps what the server answered to the handshake.
-        known = translate(inner, where=where, command=command, key=key)
-        return error if known is inner else known
+        answer = translate(inner, where=where, command=command, key=key)
+        return error if answer is inner else answer
     subject = _subject(command, key)
     if isinstance(error, redis_errors.AuthenticationError):
         return _marked(WrongPassword(_password_advice(str(error), where)), error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Coroutine
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -63,6 +63,6 @@ def _run(work: Coroutine[Any, Any, bool]) -> None:
     raise typer.Exit(0 if fine else 1)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     typer.echo(f"aredis-patterns: {message}", err=True)
     raise typer.Exit(1)

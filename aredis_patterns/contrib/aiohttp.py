@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -51,7 +51,12 @@ LimiterSource: TypeAlias = Limiter | web.AppKey[Limiter]
 
 T = TypeVar("T")
 
-_RESULT: Final = "aredis_patterns.ratelimit.result"
+# aiohttp 3.14 warns of keys that are text; before, there was nothing else.
+_RESULT: Final[Any] = (
+    web.RequestKey("aredis_patterns.result", RateLimitResult)
+    if hasattr(web, "RequestKey")
+    else "aredis_patterns.ratelimit.result"
+)
 
 
 def by_ip(*, trusted_proxies: int = 0) -> KeyFunction:
@@ -171,4 +176,4 @@ def _problem(status: int, body: bytes, headers: dict[str, str]) -> web.Response:
 
 
 async def _settle(value: T | Awaitable[T]) -> T:
-    return await value if inspect.isawaitable(value) else value
+    return await cast(Awaitable[T], value) if inspect.isawaitable(value) else cast(T, value)

@@ -15,7 +15,7 @@ from fastapi.exception_handlers import http_exception_handler
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import HTTPConnection
 
-from aredis_patterns.contrib._http import PROBLEM_JSON, TROUBLE, new_headers
+from aredis_patterns.contrib._http import TROUBLE, new_headers
 from aredis_patterns.contrib.starlette import (
     CostFunction,
     KeyFunction,

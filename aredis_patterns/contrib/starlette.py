@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
@@ -169,7 +169,7 @@ def unavailable_response(error: Exception) -> Response:
 
 async def settle(value: T | Awaitable[T]) -> T:
     """The value of a function that may be plain or async."""
-    return await value if inspect.isawaitable(value) else value
+    return await cast(Awaitable[T], value) if inspect.isawaitable(value) else cast(T, value)
 
 
 def can_answer(scope: Scope) -> bool:

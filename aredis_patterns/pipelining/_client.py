@@ -32,6 +32,7 @@ from aredis_patterns.pipelining._routing import (
     LARGE_COMMAND,
     Route,
     bypass_reason,
+    known_routes,
     route_of,
 )
 from aredis_patterns.pipelining._statistics import LaneStatistics
@@ -105,7 +106,7 @@ class PipelinedRedis(Redis):
                 return await self._stock_execute(*args, **options)
         if recorder._async_metrics_collector is not None:
             return await self._measured(lanes, args, options)
-        route = route_of(args[0])
+        route = known_routes.get(args[0]) or route_of(args[0])
         if route.special or not lanes.plain_text or (options and options.keys() != READ_OPTIONS):
             return await self._execute(lanes, route, args, options)
         # What follows is `_execute` for the plain majority of commands, without the cost of one more coroutine.

@@ -98,17 +98,17 @@ class Route(NamedTuple):
     """Whether more than the name must be looked at before it is packed."""
 
 
-_known: dict[Any, Route] = {}
+known_routes: dict[Any, Route] = {}
 _MOST_KNOWN: Final = 2048  # a program has a few dozen; a caller who sends generated names must not fill the memory
 
 
 def route_of(name: Any) -> Route:
     """The route of a command name as redis-py passes it (str or bytes, any case, perhaps with a blank)."""
-    route = _known.get(name)
+    route = known_routes.get(name)
     if route is None:
         route = _classify(name)
-        if len(_known) < _MOST_KNOWN:
-            _known[name] = route
+        if len(known_routes) < _MOST_KNOWN:
+            known_routes[name] = route
     return route
 
 

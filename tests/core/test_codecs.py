@@ -9,7 +9,7 @@ import json
 import pickle
 import uuid
 from collections.abc import Iterator
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
@@ -69,7 +69,7 @@ class StructUser(msgspec.Struct):
 
 ORDER = Order(
     id=uuid.UUID(int=7),
-    at=datetime(2024, 5, 6, 7, 8, 9, tzinfo=timezone.utc),
+    at=datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC),
     price=Decimal("1.10"),
     points=[Point(1), Point(-2, 1e22)],
     note="naïve",

@@ -47,7 +47,7 @@ def test_generated_names_do_not_fill_the_memory() -> None:
 
     for number in range(5000):
         route_of(f"NAME{number}")
-    assert len(_routing._known) <= _routing._MOST_KNOWN
+    assert len(_routing.known_routes) <= _routing._MOST_KNOWN
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ async def test_a_held_command_is_executed_late_though_its_client_has_gone(
     held.release()
     await seen.until_forwarded()
     # Nobody is told when the server has executed it.
-    while number(await redis_client.get(key)) < 1:  # noqa: ASYNC110
+    while number(await redis_client.get(key)) < 1:
         await asyncio.sleep(0)
 
 
