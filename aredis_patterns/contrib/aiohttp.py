@@ -176,4 +176,5 @@ def _problem(status: int, body: bytes, headers: dict[str, str]) -> web.Response:
 
 
 async def _settle(value: T | Awaitable[T]) -> T:
-    return await cast(Awaitable[T], value) if inspect.isawaitable(value) else cast(T, value)
+    found: Any = value
+    return cast(T, await found if inspect.isawaitable(found) else found)

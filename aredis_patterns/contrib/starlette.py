@@ -169,7 +169,8 @@ def unavailable_response(error: Exception) -> Response:
 
 async def settle(value: T | Awaitable[T]) -> T:
     """The value of a function that may be plain or async."""
-    return await cast(Awaitable[T], value) if inspect.isawaitable(value) else cast(T, value)
+    found: Any = value
+    return cast(T, await found if inspect.isawaitable(found) else found)
 
 
 def can_answer(scope: Scope) -> bool:
