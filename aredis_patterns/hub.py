@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from redis.asyncio import Sentinel
@@ -134,12 +134,17 @@ class Patterns:
         hosts = parts.netloc.rpartition("@")[2].split(",")
         service = unquote(parts.path.strip("/").partition("/")[0]) or "mymaster"
         options: dict[str, Any] = dict(parse_qsl(parts.query)) | self._options
+        lane_options: dict[str, Any] = {
+            name: options.pop(name) for name in ("lanes", "max_in_flight") if name in options
+        }
         if parts.netloc.count("@"):
             user, _, password = parts.netloc.rpartition("@")[0].partition(":")
             options |= {"username": unquote(user) or None, "password": unquote(password) or None}
         sentinel = Sentinel([_address(host) for host in hosts], **options)
         self._owned.push_async_callback(_close_all, sentinel)
-        return sentinel.master_for(service, redis_class=PipelinedRedis)  # type: ignore[no-any-return]
+        client = cast(PipelinedRedis, sentinel.master_for(service, redis_class=PipelinedRedis))
+        client.lane_options.update(lane_options)
+        return client
 
     async def ping(self) -> float:
         """Seconds for one round trip; checks the server's version the first time.

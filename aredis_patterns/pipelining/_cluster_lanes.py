@@ -32,7 +32,7 @@ from aredis_patterns.exceptions import OutcomeUnknown, ServerUnavailable, WireCl
 from aredis_patterns.pipelining._dedicated import run_dedicated
 from aredis_patterns.pipelining._engine import RAW, REPEATABLE
 from aredis_patterns.pipelining._lane import Lane
-from aredis_patterns.pipelining._lanes import _ignore, _settle, combine
+from aredis_patterns.pipelining._lanes import _ignore, _settle, batch_flags, combine
 from aredis_patterns.pipelining._opening import NO_RETRY
 from aredis_patterns.pipelining._packing import pack, pack_plain
 from aredis_patterns.pipelining._routing import (
@@ -150,11 +150,10 @@ class ClusterLanes:
         asked: ClusterNode | None = None
         while True:
             try:
-                if client._initialize:
-                    await client.initialize()
+                await self._know_the_nodes(client, deadline)
                 lane = self._lane(asked) if asked is not None else self.lane_for(key)
                 if lane.crowded:
-                    await lane.room()
+                    await lane.room(deadline)
                 if asked is not None:
                     lane.submit(ASKING, RAW).add_done_callback(_ignore)
                 asked = None
@@ -164,12 +163,25 @@ class ClusterLanes:
                 raise
             except (ServerUnavailable, SlotNotCoveredError, RedisClusterException) as error:
                 client._initialize = True
+                if not self._by_node:
+                    raise  # it was never there: nothing to wait for
                 reply = error
             if not isinstance(reply, NOT_EXECUTED) or self.loop.time() >= give_up:
                 if isinstance(reply, (ServerUnavailable, RedisClusterException)):
                     raise reply
                 return reply
             asked = await self._follow(reply)
+
+    async def _know_the_nodes(self, client: RedisCluster, deadline: float | None) -> None:
+        if not client._initialize:
+            return
+        try:
+            async with asyncio.timeout(deadline):
+                await client.initialize()
+        except TimeoutError:
+            raise ServerUnavailable(f"no node of the Cluster answered within {deadline} s") from None
+        except RedisClusterException as error:
+            raise ServerUnavailable(f"no node of the Cluster could be asked for the slots: {error}") from error
 
     async def _follow(self, reply: Exception) -> ClusterNode | None:
         """Act on an answer that means "not executed": learn where to go, or wait a moment. Returns a node that was
@@ -200,11 +212,10 @@ class ClusterLanes:
     ) -> list[Any]:
         """See `Commands.batch`: all commands go to the node of `key`. A redirected one is sent again on its own,
         after the others."""
-        if self.client._initialize:
-            await self.client.initialize()
+        await self._know_the_nodes(self.client, deadline)
         lane = self.lane_for(key)
         packed = [pack(command) for command in commands]
-        flags = [RAW | REPEATABLE if replay_safe or route_of(c[0]).read_only else RAW for c in commands]
+        flags = [batch_flags(command, replay_safe) for command in commands]
         replies = await _settle([lane.submit(p, f, deadline) for p, f in zip(packed, flags, strict=True)])
         for at, reply in enumerate(replies):
             if isinstance(reply, REDIRECTED):

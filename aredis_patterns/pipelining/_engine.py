@@ -76,6 +76,10 @@ class Engine(Protocol):
         """Whether the transport asks for no more bytes at present."""
         ...
 
+    def start(self) -> None:
+        """The lane is ready to be told things."""
+        ...
+
     def write(self, data: bytes) -> None: ...
 
     def abort(self, error: Exception) -> None:
@@ -132,6 +136,8 @@ class TransportEngine(asyncio.BufferedProtocol):
         self._transport.resume_reading()
         # A push may have come with the last reply of the handshake.
         self._reader.feed(early)
+
+    def start(self) -> None:
         self._drain()
 
     def write(self, data: bytes) -> None:
@@ -252,10 +258,12 @@ class StreamEngine:
         self._decodes = bool(connection.encoder.decode_responses)
         self._wake_writer = asyncio.Event()
         self._wake_reader = asyncio.Event()
-        self._tasks = [
-            inbox.loop.create_task(self._guard(work), name=f"aredis-patterns lane {name}")
-            for name, work in (("writer", self._write), ("reader", self._read))
-        ]
+        self._loop = inbox.loop
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        for name, work in (("writer", self._write), ("reader", self._read)):
+            self._tasks.append(self._loop.create_task(self._guard(work), name=f"aredis-patterns lane {name}"))
 
     @property
     def paused(self) -> bool:

@@ -124,16 +124,23 @@ class Lane:
             or len(self.crowd) > 0
         )
 
-    async def room(self) -> None:
+    async def room(self, deadline: float | None = None) -> None:
         """Wait for a place, first come, first served. Cancelled, the place goes to the next."""
         turn: asyncio.Future[None] = self._create_future()
         self.crowd.append(turn)
         try:
-            await turn
+            async with asyncio.timeout(deadline):
+                await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._admit(1)
+            self._pass_on(turn)
             raise
+        except TimeoutError:
+            self._pass_on(turn)
+            raise ServerUnavailable(f"{self.source} had no room for one more command within {deadline} s") from None
+
+    def _pass_on(self, turn: asyncio.Future[None]) -> None:
+        if turn.done() and not turn.cancelled() and turn.exception() is None:
+            self._admit(1)
 
     def _admit(self, most: int) -> None:
         crowd = self.crowd
@@ -157,7 +164,7 @@ class Lane:
         if engine is None:
             self._opening.start()
             return
-        if self._watch.probing or not self._may_write(engine):
+        if self._watch.probing or self._retiring or not self._may_write(engine):
             return
         sent, before = self.sent, len(self.sent)
         while unsent and not engine.paused:
@@ -273,9 +280,9 @@ class Lane:
         """A connection is ready: write what waits."""
         self._connections += 1
         self._retiring = False
-        engine = engine_for(connection, self, fast=self._fast)
-        self._engine = engine
+        self._engine = engine = engine_for(connection, self, fast=self._fast)
         self._watch.start(connection)
+        engine.start()
         self.pushes.resumed()
         self._flush()
 
@@ -287,6 +294,14 @@ class Lane:
             if not future.done():
                 future.set_exception(make_error())
         self._admit(self.max_in_flight)
+
+    def _dismiss(self, make_error: Callable[[], Exception]) -> None:
+        """As `refuse`, also for those who wait for room: admitted, they would open the lane again."""
+        crowd, self.crowd = self.crowd, deque()
+        for turn in crowd:
+            if not turn.done():
+                turn.set_exception(make_error())
+        self.refuse(make_error)
 
     @property
     def engine(self) -> Engine | None:
@@ -306,6 +321,7 @@ class Lane:
         if engine is not None:
             engine.detach()
             self._spawn(self.source.discard(engine.connection))
+            self.pushes.interrupted(ConnectionError("the connection was replaced"))
         if self.unsent:
             self._opening.start()
 
@@ -316,8 +332,8 @@ class Lane:
         futures = [future for future, _, _ in (*self.sent, *self.unsent) if not future.done()]
         if futures:
             await asyncio.wait(futures, timeout=DRAIN_TIMEOUT)
-        self._opening.cancel()
-        self.refuse(lambda: WireClosed("the client was closed before the command was sent"))
+        await self._opening.stop()
+        self._dismiss(lambda: WireClosed("the client was closed before the command was sent"))
         engine = self._engine
         if engine is not None:
             if self.sent:

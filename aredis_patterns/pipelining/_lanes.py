@@ -12,7 +12,7 @@ import functools
 import weakref
 import zlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import ConnectionPool
@@ -28,7 +28,9 @@ from aredis_patterns.pipelining._routing import LARGE, LARGE_COMMAND, Route, byp
 from aredis_patterns.pipelining._statistics import LaneStatistics
 from aredis_patterns.types import Command, Commands, Encodable, Key, RedisClient
 
-LOADING_PAUSE = 0.05
+LOADING_PAUSE: Final = 0.05
+LOADING_PATIENCE: Final = 5.0
+"""Seconds that a command waits for a server that loads its data, or for Sentinel to name another primary."""
 
 
 class LoopCommands(Commands, Protocol):
@@ -97,13 +99,15 @@ class Lanes:
             lane.bypassed[reason] = lane.bypassed.get(reason, 0) + 1
             return await run_dedicated(self.source, args, packed, deadline=deadline)
         flags = RAW | REPEATABLE if replay_safe or route.read_only else RAW
+        patience = LOADING_PATIENCE if deadline is None else deadline
         while True:
             if lane.crowded:
-                await lane.room()
+                await lane.room(deadline)
             reply = await lane.submit(packed, flags, deadline)
             if not isinstance(reply, Exception):
                 return reply
-            if not await self.not_executed(lane, reply):
+            patience -= LOADING_PAUSE
+            if patience <= 0 or not await self.not_executed(lane, reply):
                 raise reply
 
     async def not_executed(self, lane: Lane, error: Exception) -> bool:
@@ -126,15 +130,12 @@ class Lanes:
         deadline: float | None = None,
     ) -> list[Any]:
         """See `Commands.batch`."""
+        # Packed first: what cannot be packed must not leave half a batch behind.
+        entries = [(pack(command), batch_flags(command, replay_safe)) for command in commands]
         lane = self.lane_for(key)
         if lane.crowded:
-            await lane.room()
-        futures: list[asyncio.Future[Any]] = []
-        for command in commands:
-            route = route_of(command[0])
-            flags = RAW | REPEATABLE if replay_safe or route.read_only else RAW
-            futures.append(lane.submit(pack(command, route), flags, deadline))
-        return await _settle(futures)
+            await lane.room(deadline)
+        return await _settle([lane.submit(packed, flags, deadline) for packed, flags in entries])
 
     def post(self, *args: Encodable, key: Key | None = None) -> None:
         """See `Commands.post`."""
@@ -151,6 +152,10 @@ class Lanes:
 
     def statistics(self) -> LaneStatistics:
         return combine([lane.statistics() for lane in self.lanes])
+
+
+def batch_flags(command: Command, replay_safe: bool) -> int:
+    return RAW | REPEATABLE if replay_safe or route_of(command[0]).read_only else RAW
 
 
 async def _settle(futures: list[asyncio.Future[Any]]) -> list[Any]:
@@ -219,6 +224,9 @@ def lanes_here(client: Any, make: Callable[[Any], LoopCommands]) -> LoopCommands
     loop = asyncio.get_running_loop()
     found = by_loop.get(loop)
     if found is None:
+        # Lanes refer to their loop, so the entry of a closed loop does not go by itself.
+        for old in [each for each in by_loop if each.is_closed()]:
+            del by_loop[old]
         found = by_loop[loop] = make(client)
     return found
 

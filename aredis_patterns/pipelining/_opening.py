@@ -130,6 +130,13 @@ class Opening:
         if task is not None and not self._lane.loop.is_closed():
             task.cancel()
 
+    async def stop(self) -> None:
+        """Cancel, and wait until the connection that was being opened is given back."""
+        task = self._task
+        self.cancel()
+        if task is not None:
+            await asyncio.wait([task])
+
     async def _open(self) -> None:
         lane = self._lane
         try:

@@ -49,6 +49,15 @@ class Nodes:
             for client in self.clients:
                 while await self._owner_as_seen_by(client, slot) != port:
                     await asyncio.sleep(0.02)
+            # A node that takes a slot without knowing the newest epoch would tie with another one, and Redis settles a tie
+            # by taking the slot away again, with its keys. Operators wait for gossip, and so do we.
+            while not await self._epochs_agree():
+                await asyncio.sleep(0.02)
+
+    async def _epochs_agree(self) -> bool:
+        views = [await client.execute_command("CLUSTER NODES") for client in self.clients]
+        epochs = [{node["node_id"]: node["epoch"] for node in view.values()} for view in views]
+        return all(view == epochs[0] for view in epochs) and len(set(epochs[0].values())) == len(epochs)
 
     async def _owner_as_seen_by(self, client: Redis, slot: int) -> int:
         ranges = await client.execute_command("CLUSTER SLOTS")
