@@ -109,8 +109,8 @@ def _is_well_known(connection: AbstractConnection) -> bool:
     return (
         type(parser) is HiredisParser
         and isinstance(getattr(parser, "_reader", None), Reader)
-        and isinstance(transport, asyncio.Transport)
-        and hasattr(transport, "set_protocol")
+        # uvloop's transports are no asyncio.Transport, but can do the same.
+        and all(hasattr(transport, name) for name in ("set_protocol", "set_write_buffer_limits", "resume_reading"))
         and (reading is AbstractConnection.read_response or reading.__module__ == "redis.asyncio.sentinel")
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 import weakref
 
@@ -14,6 +15,7 @@ from redis.exceptions import NoScriptError
 
 from aredis_patterns.embedded import EmbeddedServer
 from aredis_patterns.pipelining import PipelinedRedis, _lanes, lane_of
+from aredis_patterns.pipelining._engine import TransportEngine
 from aredis_patterns.testing import FaultProxy, cancel_everywhere
 
 
@@ -87,6 +89,22 @@ def test_a_second_event_loop_gets_a_lane_of_its_own(redis_url: str) -> None:
         return int(identity)
 
     assert asyncio.run(use()) != asyncio.run(use())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="uvloop is for POSIX")
+def test_uvloop_has_the_fast_engine_too(redis_url: str) -> None:
+    import uvloop
+
+    async def use() -> None:
+        async with PipelinedRedis.from_url(redis_url) as client:
+            texts = [str(number) for number in range(500)]
+            assert await asyncio.gather(*map(client.echo, texts)) == [text.encode() for text in texts]
+            assert isinstance(lane_of(client).here().lane_for(None).engine, TransportEngine)
+            big = b"x" * 300_000
+            assert await client.echo(big) == big
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(use())
 
 
 def test_two_loops_at_the_same_time(redis_url: str) -> None:
