@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 
@@ -15,6 +16,7 @@ from redis.crc import key_slot
 from redis.exceptions import ConnectionError, ResponseError
 
 from aredis_patterns.embedded import EmbeddedServer
+from aredis_patterns.exceptions import ServerUnavailable
 from aredis_patterns.pipelining import PipelinedRedisCluster, lane_of
 
 SLOTS = 16384
@@ -195,3 +197,14 @@ async def test_a_killed_connection_is_replaced(nodes: Nodes, cluster: PipelinedR
     answers = await asyncio.gather(*(cluster.incr(key) for key in keys), return_exceptions=True)
     assert all(answer == 2 or isinstance(answer, ConnectionError) for answer in answers)
     assert await cluster.incr("kill:other") == 1
+
+
+async def test_a_cluster_that_is_not_there_answers_soon() -> None:
+    cluster = PipelinedRedisCluster(host="127.0.0.1", port=1)
+    start = time.monotonic()
+    with pytest.raises(ServerUnavailable):
+        await cluster.get("a")
+    with pytest.raises(ServerUnavailable):
+        await lane_of(cluster).call("GET", "a", key="a", deadline=0.2)
+    assert time.monotonic() - start < 3
+    await cluster.aclose()

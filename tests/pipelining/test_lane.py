@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import ConnectionError, ResponseError
+from redis.exceptions import ConnectionError, DataError, ResponseError
 
 from aredis_patterns.embedded import EmbeddedServer
 from aredis_patterns.exceptions import OutcomeUnknown, ReplyTimeout, ServerUnavailable
@@ -278,6 +278,29 @@ async def test_a_cancelled_waiter_gives_its_place_back(redis_url: str) -> None:
         assert [answer for answer in answers if answer is True] == [True] * 25
         assert redis.statistics().waiting == 0
         assert await redis.ping()
+
+
+async def test_waiting_for_room_is_part_of_the_deadline(own_server: EmbeddedServer) -> None:
+    async with PipelinedRedis.from_url(own_server.url, max_in_flight=2) as redis:
+        await redis.ping()
+        own_server.pause()
+        try:
+            start = time.monotonic()
+            calls = (lane_of(redis).call("INCR", "n", deadline=0.1) for _ in range(20))
+            answers = await asyncio.gather(*calls, return_exceptions=True)
+            assert time.monotonic() - start < 1
+        finally:
+            own_server.resume()
+        assert sum(isinstance(answer, ReplyTimeout) for answer in answers) == 2
+        assert sum(isinstance(answer, ServerUnavailable) for answer in answers) == 18
+        assert await redis.get("n") == b"2", "those that had no room were never sent"
+
+
+async def test_what_cannot_be_packed_leaves_no_half_batch(redis: PipelinedRedis, namespace: str) -> None:
+    key = f"{namespace}:n"
+    with pytest.raises(DataError):
+        await lane_of(redis).batch([("INCR", key), ("SET", key, None)], key=key)  # type: ignore[list-item]
+    assert await redis.exists(key) == 0
 
 
 async def test_every_task_gets_its_share(redis: PipelinedRedis) -> None:
