@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from redis import exceptions as redis_errors
+from redis.asyncio.sentinel import MasterNotFoundError, SlaveNotFoundError
 
 from aredis_patterns.exceptions import (
     PatternError,
@@ -48,8 +49,13 @@ _ACL_IN_SCRIPT: Final = re.compile(r"^(?:ERR )?(?:The user executing the script 
 _SCRIPT_COMMANDS: Final = {"EVALSHA", "EVAL", "SCRIPT", "LOAD"}
 _COMMANDS_SINCE_7: Final = {"EVALSHA_RO", "HELLO"}
 
-# Subclasses of ConnectionError that are about the pool or a moment, not about the address.
-_NOT_THE_ADDRESS: Final = (redis_errors.MaxConnectionsError, redis_errors.BusyLoadingError)
+# Subclasses of ConnectionError that are about the pool, a moment, or what Sentinel knows; not about the address.
+_NOT_THE_ADDRESS: Final = (
+    redis_errors.MaxConnectionsError,
+    redis_errors.BusyLoadingError,
+    MasterNotFoundError,
+    SlaveNotFoundError,
+)
 
 
 def translate(

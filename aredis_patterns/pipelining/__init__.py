@@ -3,7 +3,7 @@ silence."""
 
 from aredis_patterns.pipelining._client import PipelinedRedis
 from aredis_patterns.pipelining._cluster import PipelinedRedisCluster
-from aredis_patterns.pipelining._lanes import ClientCommands, lane_of
+from aredis_patterns.pipelining._registry import ClientCommands, lane_of
 from aredis_patterns.pipelining._statistics import LaneStatistics
 
 __all__ = ["ClientCommands", "LaneStatistics", "PipelinedRedis", "PipelinedRedisCluster", "lane_of"]

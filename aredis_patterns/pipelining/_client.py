@@ -22,11 +22,12 @@ from redis.client import EMPTY_RESPONSE, NEVER_DECODE
 from redis.exceptions import ResponseError
 
 from aredis_patterns.exceptions import OutcomeUnknown
+from aredis_patterns.pipelining._contract import RAW, REPEATABLE
 from aredis_patterns.pipelining._dedicated import borrowed
-from aredis_patterns.pipelining._engine import RAW, REPEATABLE
 from aredis_patterns.pipelining._lane import REPEATS, Lane
-from aredis_patterns.pipelining._lanes import Lanes, close_lanes, lanes_here
+from aredis_patterns.pipelining._lanes import Lanes
 from aredis_patterns.pipelining._packing import key_of, pack, pack_plain
+from aredis_patterns.pipelining._registry import close_lanes, lanes_here, make_lanes
 from aredis_patterns.pipelining._routing import (
     LARGE,
     LARGE_COMMAND,
@@ -225,18 +226,14 @@ class PipelinedRedis(Redis):
             if name in self.__dict__ or getattr(type(self), name) is not getattr(Redis, name):
                 return None
         recorder._get_or_create_collector()
-        return lanes_here(self, _make_lanes)  # type: ignore[return-value]
+        return lanes_here(self, make_lanes)  # type: ignore[return-value]
 
     def statistics(self) -> LaneStatistics:
         """What the lanes of the running loop have done. A frozen snapshot."""
-        return lanes_here(self, _make_lanes).statistics()
+        return lanes_here(self, make_lanes).statistics()
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         """Finish what is under way (a second at most), then close as redis-py does. The client may be used again."""
         await close_lanes(self)
         self._lanes = None
         await super().aclose(close_connection_pool)
-
-
-def _make_lanes(client: PipelinedRedis) -> Lanes:
-    return Lanes(client.connection_pool, **client.lane_options)

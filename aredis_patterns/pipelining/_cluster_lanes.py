@@ -29,8 +29,8 @@ from redis.exceptions import (
 )
 
 from aredis_patterns.exceptions import OutcomeUnknown, ServerUnavailable, WireClosed
+from aredis_patterns.pipelining._contract import RAW, REPEATABLE
 from aredis_patterns.pipelining._dedicated import run_dedicated
-from aredis_patterns.pipelining._engine import RAW, REPEATABLE
 from aredis_patterns.pipelining._lane import Lane
 from aredis_patterns.pipelining._lanes import _ignore, _settle, batch_flags, combine
 from aredis_patterns.pipelining._opening import NO_RETRY

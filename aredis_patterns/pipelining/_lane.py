@@ -32,8 +32,9 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError
 
 from aredis_patterns.exceptions import OutcomeUnknown, ReplyTimeout, ServerUnavailable, WireClosed
+from aredis_patterns.pipelining._contract import RAW, REPEATABLE, Engine, Entry
 from aredis_patterns.pipelining._deadlines import Deadlines
-from aredis_patterns.pipelining._engine import RAW, REPEATABLE, Engine, Entry, engine_for
+from aredis_patterns.pipelining._engine import engine_for
 from aredis_patterns.pipelining._opening import Opening, Source
 from aredis_patterns.pipelining._packing import describe, pack_plain
 from aredis_patterns.pipelining._pushes import Pushes

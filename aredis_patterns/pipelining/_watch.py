@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from redis.asyncio.connection import AbstractConnection
 
 from aredis_patterns.exceptions import ReplyTimeout
-from aredis_patterns.pipelining._engine import Entry
+from aredis_patterns.pipelining._contract import Entry
 
 IDLE_CHECK: Final = 15.0
 

@@ -14,8 +14,8 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
 from aredis_patterns.embedded import EmbeddedServer
-from aredis_patterns.pipelining import PipelinedRedis, _lanes, lane_of
-from aredis_patterns.pipelining._engine import TransportEngine
+from aredis_patterns.pipelining import PipelinedRedis, _registry, lane_of
+from aredis_patterns.pipelining._transport_engine import TransportEngine
 from aredis_patterns.testing import FaultProxy, cancel_everywhere
 
 
@@ -48,7 +48,7 @@ async def test_clients_come_and_go_without_growth(own_server: EmbeddedServer) ->
     async with Redis.from_url(own_server.url) as observer:
         before = len(await observer.client_list())
         gc.collect()
-        kept = len(_lanes._by_client)
+        kept = len(_registry._by_client)
         for _ in range(20):
             client = Redis.from_url(own_server.url)
             commands = lane_of(client)
@@ -60,7 +60,7 @@ async def test_clients_come_and_go_without_growth(own_server: EmbeddedServer) ->
             gc.collect()
             assert gone() is None
         assert len(await observer.client_list()) == before
-        assert len(_lanes._by_client) <= kept
+        assert len(_registry._by_client) <= kept
 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
