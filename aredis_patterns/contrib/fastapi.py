@@ -15,11 +15,12 @@ from fastapi.exception_handlers import http_exception_handler
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import HTTPConnection
 
-from aredis_patterns.contrib._http import TROUBLE, new_headers
+from aredis_patterns.contrib._http import new_headers
 from aredis_patterns.contrib.starlette import (
     CostFunction,
     KeyFunction,
     RateLimitMiddleware,
+    Undecided,
     by_header,
     by_ip,
     by_route,
@@ -27,7 +28,6 @@ from aredis_patterns.contrib.starlette import (
     can_answer,
     charge,
     refusal_response,
-    unavailable_response,
 )
 from aredis_patterns.ratelimit import Limiter, RateLimitResult
 
@@ -56,8 +56,10 @@ class RateLimited(HTTPException):
 class RateLimit:
     """A dependency that charges each request, or WebSocket, to a limiter: one round trip.
 
-    The limit's headers are on the response, also when it is refused: 429 with problem+json and Retry-After. A WebSocket
-    is refused before it is accepted. When nobody can decide (`on_error="raise"`), the answer is 503.
+    The limit's headers are on the response, also when it is refused: 429 with problem+json and Retry-After. (FastAPI lets
+    a dependency add headers to what a route *returns* as data. Where a route makes its own `Response` or raises, use
+    `RateLimitMiddleware`, which adds them to everything.) A WebSocket is refused before it is accepted. When nobody can
+    decide (`on_error="raise"`), the answer is 503.
 
     Args:
         limiter: a `Limiter`, or the name of one in `app.state`, looked up at each request; so it may be made in the
@@ -76,8 +78,8 @@ class RateLimit:
     async def __call__(self, connection: HTTPConnection, response: Response) -> RateLimitResult:
         try:
             result = await charge(connection, self.limiter, self.key, self.cost)
-        except TROUBLE as error:
-            raise _refused(connection, unavailable_response(error)) from error
+        except Undecided as undecided:
+            raise _refused(connection, undecided.response) from undecided
         if not result:
             raise _refused(connection, refusal_response(result))
         response.headers.update(new_headers(result.headers(), response.headers.keys()))

@@ -128,8 +128,8 @@ class RateLimitMiddleware:
         connection = HTTPConnection(scope)
         try:
             result = await charge(connection, self.limiter, self.key, self.cost)
-        except TROUBLE as error:
-            await _refuse(scope, receive, send, unavailable_response(error))
+        except Undecided as undecided:
+            await _refuse(scope, receive, send, undecided.response)
             return
         if result:
             await self.app(scope, receive, send if scope["type"] == "websocket" else _with_headers(send, result))
@@ -137,13 +137,25 @@ class RateLimitMiddleware:
             await _refuse(scope, receive, send, refusal_response(result))
 
 
+class Undecided(Exception):
+    """The limiter could not decide; `response` is the 503 to answer with."""
+
+    def __init__(self, response: Response) -> None:
+        self.response = response
+        super().__init__("the rate limiter could not decide")
+
+
 async def charge(
     connection: HTTPConnection, limiter: Limiter | str, key: KeyFunction, cost: int | CostFunction
 ) -> RateLimitResult:
-    """Charge one connection."""
+    """Charge one connection. Raises Undecided when nobody can decide; errors of `key` and `cost` are the caller's own."""
     found = find_limiter(connection, limiter)
     name = await settle(key(connection))
-    return await found.hit(name, await settle(cost(connection)) if callable(cost) else cost)
+    units = await settle(cost(connection)) if callable(cost) else cost
+    try:
+        return await found.hit(name, units)
+    except TROUBLE as error:
+        raise Undecided(unavailable_response(error)) from error
 
 
 def find_limiter(connection: HTTPConnection, limiter: Limiter | str) -> Limiter:

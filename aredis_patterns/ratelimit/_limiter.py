@@ -81,10 +81,12 @@ class Limiter(ABC):
 
     All verbs take the user's key (str or bytes, not empty) and a cost of whole units; anything else is a ValueError
     before any I/O. `limit=` replaces the limit for one call: what is counted stays counted, and the new limit holds at
-    once.
+    once. Its period must be the same, except for a token bucket.
     """
 
     _algorithm: ClassVar[Literal["fixed", "log", "bucket"]]
+    _any_period: ClassVar[bool] = False
+    """Whether a limit of another period can judge what is stored."""
 
     def __init__(
         self,
@@ -186,6 +188,9 @@ class Limiter(ABC):
     async def _answer(self, key: str | bytes, cost: int, limit: Limit | str | None, *, charge: bool) -> RateLimitResult:
         _check_cost(cost)
         chosen = self.limit if limit is None else self._accept(limit)
+        if chosen.period_us != self.limit.period_us and not self._any_period:
+            # What is counted in one window cannot be judged by another: a short one would wipe the count of a long one.
+            raise ValueError(f"limit= may change how much, not the period of {str(self.limit)!r}, got {str(chosen)!r}")
         return await self._decide_or_fall_back(self._keys.key(key), cost, chosen, charge=charge and cost > 0)
 
     async def _decide_or_fall_back(self, key: str, cost: int, limit: Limit, *, charge: bool) -> RateLimitResult:

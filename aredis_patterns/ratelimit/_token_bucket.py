@@ -40,6 +40,7 @@ class TokenBucketLimiter(Limiter):
     """
 
     _algorithm = "bucket"
+    _any_period = True
 
     def _check(self, limit: Limit) -> None:
         if limit.capacity * limit.period > LONGEST.total_seconds() * limit.amount:

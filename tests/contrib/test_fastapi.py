@@ -104,3 +104,16 @@ def test_a_websocket_route_accepts_the_dependency(limiter: FixedWindowLimiter) -
         await websocket.accept()
 
     assert app.routes
+
+
+async def test_a_key_function_that_fails_is_not_an_outage(serving: Any, limiter: FixedWindowLimiter) -> None:
+    def broken(_: object) -> str:
+        raise FileNotFoundError("users.db")
+
+    app = FastAPI()
+
+    @app.get("/", dependencies=[Depends(RateLimit(limiter, key=broken))])
+    async def home() -> None: ...
+
+    async with serving(app) as client:
+        assert (await client.get("/")).status_code == 500

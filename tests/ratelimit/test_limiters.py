@@ -208,3 +208,23 @@ async def test_names_and_keys_never_meet(redis_client: Redis, namespace: str) ->
     for name, key in pairs:
         limiter = FixedWindowLimiter(redis_client, "1/hour", namespace=namespace, name=name, deadline=5)
         assert await limiter.hit(key), f"{(name, key)} shares a bucket"
+
+
+@pytest.mark.parametrize("kind", [FixedWindowLimiter, SlidingWindowLogLimiter])
+async def test_another_period_would_wipe_the_count_and_is_refused(
+    kind: type[Limiter], redis_client: Redis, namespace: str
+) -> None:
+    limiter = kind(redis_client, "2/hour", namespace=namespace, deadline=5)
+    await limiter.hit("u", 2)
+    with pytest.raises(ValueError, match="not the period"):
+        await limiter.hit("u", limit="100/second")
+    assert not await limiter.peek("u")
+
+
+async def test_a_bucket_takes_another_period_and_keeps_its_level(redis_client: Redis, namespace: str) -> None:
+    limiter = TokenBucketLimiter(redis_client, "10/hour", namespace=namespace, deadline=5)
+    await limiter.hit("u", 10)
+    refused = await limiter.hit("u", 5, limit="10/minute")
+    assert not refused
+    assert refused.retry_after is not None
+    assert 25 < refused.retry_after <= 30
