@@ -105,7 +105,7 @@ async def bench(redis_client: Redis, namespace: str) -> AsyncGenerator[Bench, No
     immortal = [
         key
         async for key in redis_client.scan_iter(match=f"{namespace}*", count=1000)
-        if await redis_client.pttl(key) < 0
+        if await redis_client.pttl(key) == -1
     ]
     assert not immortal, f"keys without TTL: {immortal}"
 
