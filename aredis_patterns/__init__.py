@@ -1,6 +1,7 @@
 """Redis patterns for asyncio services that stay correct under concurrency, cancellation and lost replies."""
 
 from aredis_patterns._core.codecs import Codec, JSONCodec, PickleCodec, RawCodec
+from aredis_patterns._core.instrumentation import Instrumentation, Kind, SpanInstrumentation, instrument
 from aredis_patterns._core.keys import Keyspace
 from aredis_patterns._core.script import Script
 from aredis_patterns.embedded import EmbeddedServer
@@ -61,6 +62,11 @@ __all__ = [
     "RateLimitResult",
     "SlidingWindowLogLimiter",
     "TokenBucketLimiter",
+    # metrics and traces
+    "Instrumentation",
+    "Kind",
+    "SpanInstrumentation",
+    "instrument",
     # building blocks
     "Codec",
     "Commands",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Literal, Self, cast
@@ -12,6 +13,7 @@ from redis.asyncio import Sentinel
 
 from aredis_patterns._core.codecs import Codec, JSONCodec
 from aredis_patterns._core.diagnosis import check_version
+from aredis_patterns._core.instrumentation import Instrumentation, instrument
 from aredis_patterns.embedded import EmbeddedServer
 from aredis_patterns.pipelining import ClientCommands, LaneStatistics, PipelinedRedis, PipelinedRedisCluster, lane_of
 from aredis_patterns.ratelimit import FixedWindowLimiter, Limit, SlidingWindowLogLimiter, TokenBucketLimiter
@@ -38,6 +40,8 @@ class Patterns:
         client: any `redis.asyncio` client, stock or pipelined, single server or Cluster.
         namespace: the prefix of every key, so that two applications on one server never meet.
         codec: how values become bytes; JSON by default.
+        instrumentation: is told of every operation on this client until the hub is closed, such as
+            `contrib.prometheus.PrometheusInstrumentation()`. Without it nothing is measured.
 
     Example:
         async with Patterns.from_url("redis://localhost") as p:
@@ -47,19 +51,35 @@ class Patterns:
     """
 
     def __init__(
-        self, client: RedisClient | None = None, *, namespace: str = "ap", codec: Codec[Any] | None = None
+        self,
+        client: RedisClient | None = None,
+        *,
+        namespace: str = "ap",
+        codec: Codec[Any] | None = None,
+        instrumentation: Instrumentation | None = None,
     ) -> None:
         if not namespace:
             raise ValueError("namespace must not be empty")
         self.namespace = namespace
         self.codec: Codec[Any] = codec if codec is not None else JSONCodec()
         self._client = client
+        self._instrumentation = instrumentation
+        self._stop_listening: Callable[[], None] | None = None
+        self._listen()
         self._url: str | None = None
         self._options: dict[str, Any] = {}
         self._owned = AsyncExitStack()
 
     @classmethod
-    def from_url(cls, url: str, *, namespace: str = "ap", codec: Codec[Any] | None = None, **options: Any) -> Self:
+    def from_url(
+        cls,
+        url: str,
+        *,
+        namespace: str = "ap",
+        codec: Codec[Any] | None = None,
+        instrumentation: Instrumentation | None = None,
+        **options: Any,
+    ) -> Self:
         """A hub with a pipelined client of its own, made when the block is entered. No I/O here.
 
         `redis://`, `rediss://` and `unix://` as in redis-py; `redis+cluster://host:port` for a Cluster;
@@ -71,7 +91,7 @@ class Patterns:
         scheme = urlsplit(url).scheme
         if scheme not in _SCHEMES:
             raise ValueError(f"unknown scheme {scheme!r} in the URL; use one of {', '.join(sorted(_SCHEMES))}")
-        hub = cls(namespace=namespace, codec=codec)
+        hub = cls(namespace=namespace, codec=codec, instrumentation=instrumentation)
         hub._url = url
         hub._options = options
         return hub
@@ -99,6 +119,7 @@ class Patterns:
             except BaseException:
                 await self._owned.aclose()
                 raise
+        self._listen()
         return self
 
     async def __aexit__(
@@ -113,6 +134,13 @@ class Patterns:
         if self._url is not None:
             self._client = None
         await self._owned.aclose()
+        if self._stop_listening is not None:
+            self._stop_listening()
+            self._stop_listening = None
+
+    def _listen(self) -> None:
+        if self._instrumentation is not None and self._client is not None and self._stop_listening is None:
+            self._stop_listening = instrument(self._client, self._instrumentation)
 
     async def _make_client(self, url: str) -> RedisClient:
         scheme = urlsplit(url).scheme

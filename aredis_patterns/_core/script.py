@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from importlib import resources
 from typing import Any, Final
 
 from redis.exceptions import AuthenticationError, NoScriptError, ResponseError
 
 from aredis_patterns._core.diagnosis import translate
+from aredis_patterns._core.instrumentation import Listeners, ended_well
 from aredis_patterns._core.script_header import Header, parse_header
 from aredis_patterns.exceptions import ScriptContractError
 from aredis_patterns.types import Command, Commands, Encodable, Key
@@ -39,10 +40,11 @@ class Script:
     Round trips: one; two when the server does not know the script yet.
     """
 
-    __slots__ = ("_evalsha", "_repeatable", "header", "name", "sha", "text")
+    __slots__ = ("_evalsha", "_repeatable", "family", "header", "name", "sha", "text")
 
-    def __init__(self, name: str, text: str) -> None:
+    def __init__(self, name: str, text: str, *, family: str = "scripts") -> None:
         self.name: Final = name
+        self.family: Final = family
         self.text: Final = text
         self.sha: Final = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
         self.header: Final[Header] = parse_header(text, name)
@@ -52,7 +54,8 @@ class Script:
     @classmethod
     def load(cls, package: str, name: str) -> Script:
         """The script `lua/<name>.lua` beside `package`. Reads the file; ScriptContractError if its header is wrong."""
-        return cls(name, resources.files(package).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8"))
+        text = resources.files(package).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+        return cls(name, text, family=package.rpartition(".")[2])
 
     async def __call__(
         self,
@@ -88,16 +91,27 @@ class Script:
         todo = list(calls)
         for keys, args in todo:
             self._check(keys, args)
-        replies = await asyncio.gather(
-            *(self._run(commands, keys, args, deadline) for keys, args in todo),
-            return_exceptions=True,
-        )
+
+        async def one(keys: Sequence[Key], args: Sequence[Encodable]) -> Any:
+            return await self._run(commands, keys, args, deadline)
+
+        replies = await asyncio.gather(*(one(keys, args) for keys, args in todo), return_exceptions=True)
         for reply in replies:
             if isinstance(reply, BaseException):
                 raise reply
         return replies
 
-    async def _run(
+    def _run(
+        self, commands: Commands, keys: Sequence[Key], args: Sequence[Encodable], deadline: float | None
+    ) -> Coroutine[Any, Any, Any]:
+        """One call, seen by whoever listens on the client. To be awaited at once."""
+        run = self._call(commands, keys, args, deadline)
+        listeners: Listeners | None = getattr(commands, "listeners", None)
+        if listeners is None or listeners.scripts is None:
+            return run
+        return listeners.scripts.observe(self.family, self.name, run, ended_well, "script")
+
+    async def _call(
         self, commands: Commands, keys: Sequence[Key], args: Sequence[Encodable], deadline: float | None
     ) -> Any:
         key = keys[0] if keys else None

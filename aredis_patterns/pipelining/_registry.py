@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from redis.asyncio import Redis, RedisCluster
 
+from aredis_patterns._core.instrumentation import listeners_of
 from aredis_patterns.pipelining._cluster_lanes import ClusterLanes
 from aredis_patterns.pipelining._lane import Lane
 from aredis_patterns.pipelining._lanes import Lanes
@@ -83,10 +84,11 @@ class ClientCommands:
     """`Commands` for a client, in whatever event loop it is used. Holds the client, so that it lives as long as its
     users."""
 
-    __slots__ = ("__weakref__", "_cached", "client")
+    __slots__ = ("__weakref__", "_cached", "client", "listeners")
 
     def __init__(self, client: RedisClient) -> None:
         self.client = client
+        self.listeners = listeners_of(client)
         self._cached: LoopCommands | None = None
 
     def __repr__(self) -> str:

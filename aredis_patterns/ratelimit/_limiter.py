@@ -14,6 +14,7 @@ from typing import ClassVar, Final, Literal, TypeAlias, get_args
 from redis import exceptions as redis_errors
 
 from aredis_patterns._core.durations import to_seconds
+from aredis_patterns._core.instrumentation import hook_of
 from aredis_patterns.exceptions import (
     RateLimitExceeded,
     ReadOnlyServer,
@@ -104,6 +105,7 @@ class Limiter(ABC):
             raise ValueError(f"the name of a limiter appears in headers and must be printable ASCII, got {name!r}")
         self._keys: Final = limiter_keys(namespace, self._algorithm, name)
         self._commands: Final[Commands] = lane_of(client)
+        self._hook: Final = hook_of(client, "ratelimit")
         self._deadline: Final = to_seconds(deadline, "deadline")
         self._allowed = self._refused = self._opened = self._closed = self._errors = 0
         self.name: Final = name
@@ -115,11 +117,11 @@ class Limiter(ABC):
 
         A refused request is not charged and changes nothing. Cost 0 only looks. Use `require` to raise instead.
         """
-        return await self._answer(key, cost, limit, charge=True)
+        return await self._hook.around("hit", self._answer(key, cost, limit, charge=True), _outcome)
 
     async def peek(self, key: str | bytes, cost: int = 1, *, limit: Limit | str | None = None) -> RateLimitResult:
         """What `hit` would say to `cost` units now. One round trip; charges nothing and creates no key."""
-        return await self._answer(key, cost, limit, charge=False)
+        return await self._hook.around("peek", self._answer(key, cost, limit, charge=False), _outcome)
 
     async def require(self, key: str | bytes, cost: int = 1, *, limit: Limit | str | None = None) -> RateLimitResult:
         """`hit`, but a refusal raises RateLimitExceeded, which carries the result."""
@@ -135,10 +137,12 @@ class Limiter(ABC):
         all have been answered; the others have been charged.
         """
         checked = [(self._keys.key(key), _check_cost(cost)) for key, cost in items]
-        answers = await asyncio.gather(
-            *(self._decide_or_fall_back(key, cost, self.limit, charge=cost > 0) for key, cost in checked),
-            return_exceptions=True,
-        )
+
+        async def hit(key: str, cost: int) -> RateLimitResult:
+            run = self._decide_or_fall_back(key, cost, self.limit, charge=cost > 0)
+            return await self._hook.around("hit", run, _outcome)
+
+        answers = await asyncio.gather(*(hit(key, cost) for key, cost in checked), return_exceptions=True)
         results: list[RateLimitResult] = []
         for answer in answers:
             if isinstance(answer, BaseException):
@@ -233,6 +237,12 @@ class Limiter(ABC):
             violated=() if allowed else (self.name,),
             policy=self.name,
         )
+
+
+def _outcome(result: RateLimitResult) -> str:
+    if result.source != "redis":
+        return result.source
+    return "allowed" if result.allowed else "refused"
 
 
 def _check_cost(cost: object) -> int:
