@@ -29,10 +29,16 @@ from aredis_patterns.exceptions import (
 from aredis_patterns.hub import Patterns
 from aredis_patterns.pipelining import (
     ClientCommands,
+    Inbox,
     LaneStatistics,
+    Listener,
+    ListenerStatistics,
     PipelinedRedis,
     PipelinedRedisCluster,
+    Subscription,
+    inbox_of,
     lane_of,
+    listener_of,
 )
 from aredis_patterns.ratelimit import (
     FixedWindowLimiter,
@@ -52,8 +58,14 @@ __all__ = [
     "PipelinedRedis",
     "PipelinedRedisCluster",
     "lane_of",
+    "listener_of",
+    "inbox_of",
     "ClientCommands",
+    "Inbox",
     "LaneStatistics",
+    "Listener",
+    "ListenerStatistics",
+    "Subscription",
     # rate limiting
     "FixedWindowLimiter",
     "Limit",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 
 import pytest
@@ -10,7 +11,12 @@ import pytest
 import aredis_patterns
 from aredis_patterns import exceptions
 
-PUBLIC = ["pipelining", "ratelimit", "testing", "exceptions", "types", "embedded", "servers", "hub"]
+FAMILIES = [
+    name
+    for name in "ratelimit locks caching sessions queues pubsub leaderboards analytics transactions monitoring".split()
+    if importlib.util.find_spec(f"aredis_patterns.{name}")
+]
+PUBLIC = ["pipelining", *FAMILIES, "testing", "exceptions", "types", "embedded", "servers", "hub"]
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -28,7 +34,7 @@ def test_the_face_has_each_name_once_and_all_of_each_family() -> None:
     assert len(set(face)) == len(face)
     for name in face:
         assert getattr(aredis_patterns, name) is not None
-    for family in ("pipelining", "ratelimit"):
+    for family in ("pipelining", *FAMILIES):
         module = importlib.import_module(f"aredis_patterns.{family}")
         assert set(module.__all__) <= set(face), f"{family} has names that the face lacks"
     assert set(exceptions.__all__) <= set(face)

@@ -3,7 +3,22 @@ silence."""
 
 from aredis_patterns.pipelining._client import PipelinedRedis
 from aredis_patterns.pipelining._cluster import PipelinedRedisCluster
-from aredis_patterns.pipelining._registry import ClientCommands, lane_of
+from aredis_patterns.pipelining._ear import Subscription
+from aredis_patterns.pipelining._inbox import Inbox
+from aredis_patterns.pipelining._listener import Listener, ListenerStatistics
+from aredis_patterns.pipelining._registry import ClientCommands, inbox_of, lane_of, listener_of
 from aredis_patterns.pipelining._statistics import LaneStatistics
 
-__all__ = ["ClientCommands", "LaneStatistics", "PipelinedRedis", "PipelinedRedisCluster", "lane_of"]
+__all__ = [
+    "ClientCommands",
+    "Inbox",
+    "LaneStatistics",
+    "Listener",
+    "ListenerStatistics",
+    "PipelinedRedis",
+    "PipelinedRedisCluster",
+    "Subscription",
+    "inbox_of",
+    "lane_of",
+    "listener_of",
+]

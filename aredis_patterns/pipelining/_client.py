@@ -27,7 +27,7 @@ from aredis_patterns.pipelining._dedicated import borrowed
 from aredis_patterns.pipelining._lane import REPEATS, Lane
 from aredis_patterns.pipelining._lanes import Lanes
 from aredis_patterns.pipelining._packing import key_of, pack, pack_plain
-from aredis_patterns.pipelining._registry import close_lanes, lanes_here, make_lanes
+from aredis_patterns.pipelining._registry import close_lanes, lanes_here
 from aredis_patterns.pipelining._routing import (
     LARGE,
     LARGE_COMMAND,
@@ -226,11 +226,11 @@ class PipelinedRedis(Redis):
             if name in self.__dict__ or getattr(type(self), name) is not getattr(Redis, name):
                 return None
         recorder._get_or_create_collector()
-        return lanes_here(self, make_lanes)  # type: ignore[return-value]
+        return lanes_here(self)  # type: ignore[return-value]
 
     def statistics(self) -> LaneStatistics:
         """What the lanes of the running loop have done. A frozen snapshot."""
-        return lanes_here(self, make_lanes).statistics()
+        return lanes_here(self).statistics()
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         """Finish what is under way (a second at most), then close as redis-py does. The client may be used again."""

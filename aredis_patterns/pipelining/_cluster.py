@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 from aredis_patterns.pipelining._cluster_lanes import ClusterLanes
 from aredis_patterns.pipelining._contract import RAW, REPEATABLE
 from aredis_patterns.pipelining._packing import key_of, pack
-from aredis_patterns.pipelining._registry import close_lanes, lanes_here, make_lanes
+from aredis_patterns.pipelining._registry import close_lanes, lanes_here
 from aredis_patterns.pipelining._routing import LARGE_COMMAND, bypass_reason, route_of
 from aredis_patterns.pipelining._statistics import LaneStatistics
 
@@ -79,7 +79,7 @@ class PipelinedRedisCluster(RedisCluster):
         if len(packed) > LARGE_COMMAND:
             return await super().execute_command(*args, **kwargs)
         flags = (REPEATABLE if route.read_only else 0) | (RAW if NEVER_DECODE in kwargs else 0)
-        lanes = cast(ClusterLanes, lanes_here(self, make_lanes))
+        lanes = cast(ClusterLanes, lanes_here(self))
         reply = await lanes.send(packed, bytes(self.encoder.encode(key)), flags)
         if isinstance(reply, Exception):
             if EMPTY_RESPONSE in kwargs and isinstance(reply, ResponseError):
@@ -108,7 +108,7 @@ class PipelinedRedisCluster(RedisCluster):
 
     def statistics(self) -> LaneStatistics:
         """What the lanes of the running loop have done. A frozen snapshot."""
-        return lanes_here(self, make_lanes).statistics()
+        return lanes_here(self).statistics()
 
     async def aclose(self) -> None:
         """Finish what is under way (a second at most), then close as redis-py does."""

@@ -35,7 +35,7 @@ from aredis_patterns.exceptions import OutcomeUnknown, ReplyTimeout, ServerUnava
 from aredis_patterns.pipelining._contract import RAW, REPEATABLE, Engine, Entry
 from aredis_patterns.pipelining._deadlines import Deadlines
 from aredis_patterns.pipelining._engine import engine_for
-from aredis_patterns.pipelining._opening import Opening, Source
+from aredis_patterns.pipelining._opening import Opening, Source, cut
 from aredis_patterns.pipelining._packing import describe, pack_plain
 from aredis_patterns.pipelining._pushes import Pushes
 from aredis_patterns.pipelining._statistics import LaneStatistics
@@ -351,9 +351,8 @@ class Lane:
         self._opening.cancel()
         if engine is not None:
             engine.detach()
-            transport = getattr(getattr(engine.connection, "_writer", None), "transport", None)
-            if transport is not None and not self.loop.is_closed():
-                transport.abort()
+            if not self.loop.is_closed():
+                cut(engine.connection)
 
     def _spawn(self, work: Any) -> None:
         task: asyncio.Task[None] = self.loop.create_task(work)

@@ -100,6 +100,15 @@ def _forget_other_loop(connection: AbstractConnection) -> None:
         private._reader = private._writer = None
 
 
+def cut(connection: AbstractConnection) -> None:
+    """Close the transport now, without an event loop's help, and leave redis-py nothing to warn about."""
+    private: Any = connection
+    transport = getattr(getattr(connection, "_writer", None), "transport", None)
+    if transport is not None:
+        transport.abort()
+        private._reader = private._writer = None
+
+
 class Openable(Protocol):
     """What opening needs of its lane."""
 

@@ -1,23 +1,26 @@
-"""How the lanes of a client are found.
+"""How the lanes, the listener and the inboxes of a client are found.
 
 `lane_of(client)` is what every pattern calls. It gives the same lanes to all patterns on one client, opens them on first
-use, gives a second event loop its own, and lets them end with the client. Nothing is kept for a client that has gone.
+use, gives a second event loop its own, and lets them end with the client. `listener_of` and `inbox_of` do the same for
+what the client hears.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import weakref
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from redis.asyncio import Redis, RedisCluster
 
 from aredis_patterns._core.instrumentation import listeners_of
-from aredis_patterns.pipelining._cluster_lanes import ClusterLanes
+from aredis_patterns.pipelining._cluster_lanes import ClusterLanes, NodeSource
+from aredis_patterns.pipelining._inbox import Inbox
 from aredis_patterns.pipelining._lane import Lane
 from aredis_patterns.pipelining._lanes import Lanes
+from aredis_patterns.pipelining._listener import ClusterListener, Listener
+from aredis_patterns.pipelining._per_loop import PerLoop
 from aredis_patterns.pipelining._statistics import LaneStatistics
 from aredis_patterns.types import Command, Commands, Encodable, Key, RedisClient
 
@@ -33,51 +36,37 @@ class LoopCommands(Commands, Protocol):
     def statistics(self) -> LaneStatistics: ...
 
 
-ByLoop = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopCommands]
-
-_by_client: weakref.WeakKeyDictionary[Any, ByLoop] = weakref.WeakKeyDictionary()
-
-
-def lanes_here(client: Any, make: Callable[[Any], LoopCommands]) -> LoopCommands:
-    """The lanes of this client in the running loop; `make` builds them the first time."""
-    by_loop = _by_client.get(client)
-    if by_loop is None:
-        by_loop = _by_client[client] = weakref.WeakKeyDictionary()
-        weakref.finalize(client, _abandon_all, by_loop).atexit = False
-    loop = asyncio.get_running_loop()
-    found = by_loop.get(loop)
-    if found is None:
-        # Lanes refer to their loop, so the entry of a closed loop does not go by itself.
-        for old in [each for each in by_loop if each.is_closed()]:
-            del by_loop[old]
-        found = by_loop[loop] = make(client)
-    return found
-
-
-async def close_lanes(client: Any) -> None:
-    """Close what this client has open in the running loop. Using it again opens anew."""
-    by_loop = _by_client.get(client)
-    found = by_loop.get(asyncio.get_running_loop()) if by_loop is not None else None
-    if found is not None:
-        await found.close()
-
-
-def _abandon_all(by_loop: ByLoop) -> None:
-    """The client was collected, perhaps in another thread than its loop's."""
-    for loop, lanes in list(by_loop.items()):
-        if loop.is_closed():
-            continue
-        try:
-            loop.call_soon_threadsafe(lanes.abandon)
-        except RuntimeError:  # closed in between
-            continue
-
-
 def make_lanes(client: Any) -> LoopCommands:
     options: dict[str, Any] = getattr(client, "lane_options", {})
     if isinstance(client, RedisCluster):
         return ClusterLanes(client, **options)
     return Lanes(client.connection_pool, **options)
+
+
+def make_listener(client: Any) -> Listener:
+    options: dict[str, Any] = getattr(client, "listener_options", {})
+    if isinstance(client, RedisCluster):
+        return ClusterListener(client, NodeSource, **options)
+    return Listener(client.connection_pool, **options)
+
+
+_lanes: Final[PerLoop[LoopCommands]] = PerLoop(make_lanes)
+_listeners: Final[PerLoop[Listener]] = PerLoop(make_listener)
+
+
+def lanes_here(client: Any) -> LoopCommands:
+    """The lanes of this client in the running loop."""
+    return _lanes.here(client)
+
+
+async def close_lanes(client: Any) -> None:
+    """Close what this client has open in the running loop. Using it again opens anew."""
+    listener, lanes = _listeners.existing(client), _lanes.existing(client)
+    if listener is not None:
+        _listeners.forget(client)
+        await listener.close()
+    if lanes is not None:
+        await lanes.close()
 
 
 class ClientCommands:
@@ -98,7 +87,7 @@ class ClientCommands:
         """The lanes in the running loop."""
         cached = self._cached
         if cached is None or cached.loop is not asyncio.get_running_loop():
-            cached = self._cached = lanes_here(self.client, make_lanes)
+            cached = self._cached = lanes_here(self.client)
         return cached
 
     def call(
@@ -165,7 +154,34 @@ def lane_of(client: RedisClient) -> ClientCommands:
 
     Closed by `await lane_of(client).aclose()`, by closing the client's pool, or when the client is collected.
     """
+    _check_client(client)
+    return ClientCommands(client)
+
+
+def listener_of(client: RedisClient) -> Listener:
+    """What this client listens to in the running event loop: one connection for all subscriptions (one per node for
+    shard channels of a Cluster), taken from the client's pool with the first of them.
+
+        subscription = await listener_of(redis).subscribe("news", lambda data, channel, pattern: print(data))
+        ...
+        subscription.close()
+
+    Ends with the client, as its lanes do.
+    """
+    _check_client(client)
+    return _listeners.here(client)
+
+
+def inbox_of(client: RedisClient, namespace: str) -> Inbox:
+    """The inbox of this client, event loop and namespace, on which scripts wake those who wait. Cheap; no I/O."""
+    listener = listener_of(client)
+    inbox = listener.inboxes.get(namespace)
+    if inbox is None:
+        inbox = listener.inboxes[namespace] = Inbox(listener, namespace)
+    return inbox
+
+
+def _check_client(client: RedisClient) -> None:
     if not isinstance(client, _client_types()):
         given = f"{type(client).__module__}.{type(client).__qualname__}"
         raise TypeError(f"expected a redis.asyncio.Redis or RedisCluster client, not {given}")
-    return ClientCommands(client)

@@ -1,6 +1,7 @@
 """Tools to test critical sections against a real server: faults, round trips, leaks, cancellation at every point."""
 
 from aredis_patterns.testing._cancellation import cancel_everywhere
+from aredis_patterns.testing._cluster import LocalCluster
 from aredis_patterns.testing._faults import Rule, Watch, When
 from aredis_patterns.testing._keys import no_leaked_keys
 from aredis_patterns.testing._proxy import FaultProxy, ProxyStatistics
@@ -8,6 +9,7 @@ from aredis_patterns.testing._round_trips import RoundTrips, assert_round_trips
 
 __all__ = [
     "FaultProxy",
+    "LocalCluster",
     "ProxyStatistics",
     "RoundTrips",
     "Rule",

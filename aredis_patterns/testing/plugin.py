@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from aredis_patterns.servers import ProvidedServer
+    from aredis_patterns.testing._cluster import LocalCluster
     from aredis_patterns.testing._proxy import FaultProxy
 
 # pytest-asyncio in its strict mode wants its own decorator; under anyio's plugin the plain one is right.
@@ -81,6 +82,15 @@ def namespace(redis_url: str) -> Generator[str, None, None]:
         keys = list(client.scan_iter(match=f"{prefix}*", count=1000))
         if keys:
             client.unlink(*keys)
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Generator[LocalCluster, None, None]:
+    """A three-node Cluster of embedded servers, shared by the tests of a run: connect to its `url`."""
+    from aredis_patterns.testing._cluster import LocalCluster
+
+    with LocalCluster() as cluster:
+        yield cluster
 
 
 @_async_fixture

@@ -3,116 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import socket
 import time
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack
 
 import pytest
-import pytest_asyncio
 from redis.asyncio import Redis, RedisCluster
 from redis.crc import key_slot
 from redis.exceptions import ConnectionError, ResponseError
 
-from aredis_patterns.embedded import EmbeddedServer
 from aredis_patterns.exceptions import ServerUnavailable
-from aredis_patterns.pipelining import PipelinedRedisCluster, lane_of
+from aredis_patterns.pipelining import PipelinedRedisCluster, inbox_of, lane_of, listener_of
+from aredis_patterns.testing import LocalCluster
 
 SLOTS = 16384
 
 
-class Nodes:
-    """Three nodes without replicas, and what a test does to them."""
-
-    def __init__(self, servers: list[EmbeddedServer], clients: list[Redis]) -> None:
-        self.servers = servers
-        self.clients = clients
-        self.url = servers[0].url
-
-    async def owner(self, slot: int) -> int:
-        """The index of the node that holds a slot."""
-        return slot * len(self.clients) // SLOTS
-
-    async def move(self, slot: int, source: int, target: int, *, stop_half_way: bool = False) -> None:
-        """Migrate a slot, key by key, as an operator would; half way it answers ASK."""
-        ids = [(await client.execute_command("CLUSTER MYID")).decode() for client in self.clients]
-        await self.clients[target].execute_command("CLUSTER SETSLOT", slot, "IMPORTING", ids[source])
-        await self.clients[source].execute_command("CLUSTER SETSLOT", slot, "MIGRATING", ids[target])
-        keys = await self.clients[source].execute_command("CLUSTER GETKEYSINSLOT", slot, 1000)
-        host, port = "127.0.0.1", self.servers[target].port
-        if keys:
-            await self.clients[source].execute_command("MIGRATE", host, port, "", 0, 5000, "KEYS", *keys)
-        if stop_half_way:
-            return
-        for client in (self.clients[target], self.clients[source], *self.clients):
-            await client.execute_command("CLUSTER SETSLOT", slot, "NODE", ids[target])
-        async with asyncio.timeout(20):
-            for client in self.clients:
-                while await self._owner_as_seen_by(client, slot) != port:
-                    await asyncio.sleep(0.02)
-            # A node that takes a slot without knowing the newest epoch would tie with another one, and Redis settles a tie
-            # by taking the slot away again, with its keys. Operators wait for gossip, and so do we.
-            while not await self._epochs_agree():
-                await asyncio.sleep(0.02)
-
-    async def _epochs_agree(self) -> bool:
-        views = [await client.execute_command("CLUSTER NODES") for client in self.clients]
-        epochs = [{node["node_id"]: node["epoch"] for node in view.values()} for view in views]
-        return all(view == epochs[0] for view in epochs) and len(set(epochs[0].values())) == len(epochs)
-
-    async def _owner_as_seen_by(self, client: Redis, slot: int) -> int:
-        ranges = await client.execute_command("CLUSTER SLOTS")
-        return next(int(primary[1]) for first, last, primary, *_ in ranges if first <= slot <= last)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports whose neighbour 10,000 above, the port of the Cluster bus, is free as well."""
-    found: list[int] = []
-    while len(found) < count:
-        port = random.randrange(20_000, 32_000)
-        try:
-            for number in (port, port + 10_000):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", number))
-        except OSError:
-            continue
-        if port not in found:
-            found.append(port)
-    return found
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def nodes() -> AsyncGenerator[Nodes, None]:
-    async with AsyncExitStack() as stack:
-        config = {"cluster-enabled": "yes", "cluster-node-timeout": "2000"}
-        servers = [
-            await stack.enter_async_context(EmbeddedServer(port=port, unix_socket=False, config=config))
-            for port in free_ports(3)
-        ]
-        clients = [await stack.enter_async_context(Redis.from_url(server.url)) for server in servers]
-        for number, client in enumerate(clients):
-            first, last = -(-SLOTS * number // 3), -(-SLOTS * (number + 1) // 3) - 1
-            await client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
-            # Distinct epochs from the start: nodes that settle a tie later may take a slot back that a test has moved.
-            await client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
-        for server in servers[1:]:
-            await clients[0].execute_command("CLUSTER MEET", "127.0.0.1", server.port)
-        async with asyncio.timeout(20):
-            for client in clients:
-                while (await client.execute_command("CLUSTER INFO"))["cluster_state"] != "ok":
-                    await asyncio.sleep(0.05)
-                while len(await client.execute_command("CLUSTER SHARDS")) != 3:
-                    await asyncio.sleep(0.05)
-        yield Nodes(servers, clients)
-
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def cluster(nodes: Nodes) -> AsyncGenerator[PipelinedRedisCluster, None]:
-    async with PipelinedRedisCluster.from_url(nodes.url) as client:
+@pytest.fixture
+async def cluster(redis_cluster: LocalCluster) -> AsyncGenerator[PipelinedRedisCluster, None]:
+    async with PipelinedRedisCluster.from_url(redis_cluster.url) as client:
         yield client
         await client.flushall(target_nodes="primaries")
 
@@ -132,8 +40,8 @@ async def test_scripts_go_to_the_node_of_their_keys(cluster: PipelinedRedisClust
     assert await asyncio.gather(*(cluster.eval(text, 1, key) for key in keys)) == [1] * 50
 
 
-async def test_patterns_work_on_a_stock_cluster_client(nodes: Nodes) -> None:
-    async with RedisCluster.from_url(nodes.url) as stock:
+async def test_patterns_work_on_a_stock_cluster_client(redis_cluster: LocalCluster) -> None:
+    async with RedisCluster.from_url(redis_cluster.url) as stock:
         commands = lane_of(stock)
         keys = [f"stock:{number}" for number in range(60)]
         assert await asyncio.gather(*(commands.call("INCR", key, key=key) for key in keys)) == [1] * 60
@@ -144,10 +52,12 @@ async def test_patterns_work_on_a_stock_cluster_client(nodes: Nodes) -> None:
         await stock.flushall(target_nodes="primaries")
 
 
-async def test_every_increment_counts_once_while_slots_move(nodes: Nodes, cluster: PipelinedRedisCluster) -> None:
+async def test_every_increment_counts_once_while_slots_move(
+    redis_cluster: LocalCluster, cluster: PipelinedRedisCluster
+) -> None:
     key = "moving"
     slot = key_slot(key.encode())
-    home = await nodes.owner(slot)
+    home = redis_cluster.owner(slot)
     away = (home + 1) % 3
     done = asyncio.Event()
     counts = [0] * 8
@@ -159,27 +69,29 @@ async def test_every_increment_counts_once_while_slots_move(nodes: Nodes, cluste
 
     async def move() -> None:
         for _ in range(3):
-            await nodes.move(slot, home, away)
-            await nodes.move(slot, away, home)
+            await redis_cluster.move(slot, home, away)
+            await redis_cluster.move(slot, away, home)
         done.set()
 
     await asyncio.gather(move(), *(count(number) for number in range(8)))
     assert int(await cluster.get(key)) == sum(counts) > 0
 
 
-async def test_ask_is_followed_while_a_slot_is_half_way(nodes: Nodes, cluster: PipelinedRedisCluster) -> None:
+async def test_ask_is_followed_while_a_slot_is_half_way(
+    redis_cluster: LocalCluster, cluster: PipelinedRedisCluster
+) -> None:
     key = "asking"
     slot = key_slot(key.encode())
-    home = await nodes.owner(slot)
+    home = redis_cluster.owner(slot)
     away = (home + 1) % 3
     await cluster.set(key, 0)
-    await nodes.move(slot, home, away, stop_half_way=True)
+    await redis_cluster.move(slot, home, away, stop_half_way=True)
     try:
         answers = await asyncio.gather(*(cluster.incr(key) for _ in range(50)))
         assert sorted(answers) == list(range(1, 51))
     finally:
-        await nodes.move(slot, home, away)
-        await nodes.move(slot, away, home)
+        await redis_cluster.move(slot, home, away)
+        await redis_cluster.move(slot, away, home)
     assert await cluster.get(key) == b"50"
 
 
@@ -189,11 +101,12 @@ async def test_what_spans_slots_takes_the_stock_path(cluster: PipelinedRedisClus
     assert await cluster.delete("a", "b", "c") == 3
 
 
-async def test_a_killed_connection_is_replaced(nodes: Nodes, cluster: PipelinedRedisCluster) -> None:
+async def test_a_killed_connection_is_replaced(redis_cluster: LocalCluster, cluster: PipelinedRedisCluster) -> None:
     keys = [f"kill:{number}" for number in range(20)]
     await asyncio.gather(*(cluster.incr(key) for key in keys))
-    for client in nodes.clients:
-        await client.client_kill_filter(_type="normal", skipme=True)
+    for server in redis_cluster.servers:
+        async with Redis.from_url(server.url) as client:
+            await client.client_kill_filter(_type="normal", skipme=True)
     answers = await asyncio.gather(*(cluster.incr(key) for key in keys), return_exceptions=True)
     assert all(answer == 2 or isinstance(answer, ConnectionError) for answer in answers)
     assert await cluster.incr("kill:other") == 1
@@ -208,3 +121,63 @@ async def test_a_cluster_that_is_not_there_answers_soon() -> None:
         await lane_of(cluster).call("GET", "a", key="a", deadline=0.2)
     assert time.monotonic() - start < 3
     await cluster.aclose()
+
+
+async def test_shard_channels_are_heard_on_their_nodes_and_follow_their_slots(
+    redis_cluster: LocalCluster, cluster: PipelinedRedisCluster
+) -> None:
+    listener = listener_of(cluster)
+    heard: asyncio.Queue[tuple[bytes, bytes]] = asyncio.Queue()
+    gaps: asyncio.Queue[int] = asyncio.Queue()
+    names = [f"shard:{number}" for number in range(12)]
+    for number, name in enumerate(names):
+        await listener.subscribe(
+            name,
+            lambda data, channel, pattern: heard.put_nowait((data, channel)),
+            kind="shard",
+            on_gap=lambda number=number: gaps.put_nowait(number),
+        )
+    assert listener.statistics().connections == 3
+    moved = names[5]
+    slot = key_slot(moved.encode())
+    home = redis_cluster.owner(slot)
+    away = (home + 1) % 3
+    await redis_cluster.move(slot, home, away)
+    try:
+        assert await asyncio.wait_for(gaps.get(), 10) == 5
+        for number, name in enumerate(names):
+            await lane_of(cluster).call("SPUBLISH", name, number, key=name)
+        told = [await asyncio.wait_for(heard.get(), 10) for _ in names]
+        assert sorted(told, key=lambda each: int(each[0])) == [
+            (str(number).encode(), name.encode()) for number, name in enumerate(names)
+        ]
+    finally:
+        await redis_cluster.move(slot, away, home)
+
+
+async def test_an_inbox_hears_what_any_node_publishes(
+    redis_cluster: LocalCluster, cluster: PipelinedRedisCluster
+) -> None:
+    inbox = inbox_of(cluster, "test")
+    await inbox.open()
+    woken: asyncio.Queue[bytes | None] = asyncio.Queue()
+    inbox.expect("me", woken.put_nowait)
+    script = "return redis.call('PUBLISH', ARGV[1], 'me' .. string.char(10) .. KEYS[1])"
+    keys = [f"{{{number}}}" for number in range(6)]
+    for key in keys:
+        await lane_of(cluster).call("EVAL", script, 1, key, inbox.channel, key=key)
+    assert {await asyncio.wait_for(woken.get(), 10) for _ in keys} == {key.encode() for key in keys}
+
+
+async def test_what_a_lost_node_carried_is_heard_elsewhere_again() -> None:
+    with LocalCluster() as own:
+        async with PipelinedRedisCluster.from_url(own.url) as client:
+            listener = listener_of(client)
+            gaps: asyncio.Queue[None] = asyncio.Queue()
+            subscription = await listener.subscribe(
+                "news", lambda data, channel, pattern: None, on_gap=lambda: gaps.put_nowait(None)
+            )
+            where = [server for server in own.servers if f":{server.port}" in repr(listener.plain_node)]
+            where[0].kill()
+            await asyncio.wait_for(gaps.get(), 20)
+            assert subscription.live

@@ -48,7 +48,7 @@ async def test_clients_come_and_go_without_growth(own_server: EmbeddedServer) ->
     async with Redis.from_url(own_server.url) as observer:
         before = len(await observer.client_list())
         gc.collect()
-        kept = len(_registry._by_client)
+        kept = len(_registry._lanes._by_client)
         for _ in range(20):
             client = Redis.from_url(own_server.url)
             commands = lane_of(client)
@@ -60,7 +60,7 @@ async def test_clients_come_and_go_without_growth(own_server: EmbeddedServer) ->
             gc.collect()
             assert gone() is None
         assert len(await observer.client_list()) == before
-        assert len(_registry._by_client) <= kept
+        assert len(_registry._lanes._by_client) <= kept
 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
