@@ -7,6 +7,7 @@ broadcast there; shard channels are heard on the node of their slot, one ear per
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 import weakref
 from collections.abc import Callable
@@ -112,6 +113,8 @@ class ClusterListener(Listener):
         self._moving: set[asyncio.Task[None]] = set()
         self.plain_node: ClusterNode | None = None
         """On which plain channels and patterns are heard."""
+        self._deaf_node: str | None = None
+        """Where nobody answered last."""
 
     @property
     def client(self) -> RedisCluster:
@@ -128,7 +131,9 @@ class ClusterListener(Listener):
             if kind == "shard":
                 return self._ear(manager.get_node_from_slot(key_slot(name)))
             if self.plain_node is None:
-                self.plain_node = random.choice(manager.get_nodes_by_server_type("primary"))
+                everybody = manager.get_nodes_by_server_type("primary")
+                others = [node for node in everybody if node.name != self._deaf_node]
+                self.plain_node = random.choice(others or everybody)
             return self._ear(self.plain_node)
         except RedisError as error:
             raise ServerUnavailable(f"no node of the Cluster could be asked for the slots: {error}") from error
@@ -137,11 +142,12 @@ class ClusterListener(Listener):
         ear = self._ears.get(node.name)
         if ear is None:
             ear = self._ears[node.name] = Ear(self._node_source(node), **self._options)
-            ear.on_moved = self._on_moved
+            ear.on_moved = functools.partial(self._on_moved, node.name)
         return ear
 
-    def _on_moved(self, channels: list[Channel], error: MovedError | None) -> None:
-        self.plain_node = None
+    def _on_moved(self, node: str, channels: list[Channel], error: MovedError | None) -> None:
+        if any(channel.kind != "shard" for channel in channels):
+            self.plain_node, self._deaf_node = None, node
         task = self.loop.create_task(self._move(channels, error))
         self._moving.add(task)
         task.add_done_callback(self._moving.discard)
@@ -150,7 +156,7 @@ class ClusterListener(Listener):
         """Find out where these channels are heard now, and listen there."""
         if error is not None:
             await self.client.nodes_manager.move_slot(error)
-        else:
+        elif any(channel.kind == "shard" for channel in channels):
             self.client._initialize = True
         while True:
             try:

@@ -14,12 +14,12 @@ import socket
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from redis import Redis as BlockingRedis
-from redis.asyncio import Redis
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
-from aredis_patterns.embedded import RunningServer, start_server
+    from aredis_patterns.embedded import RunningServer
 
 __all__ = ["LocalCluster"]
 
@@ -47,6 +47,8 @@ class LocalCluster:
         return self.servers[0].url
 
     def __enter__(self) -> LocalCluster:
+        from aredis_patterns.embedded import start_server
+
         config = {"cluster-enabled": "yes", "cluster-node-timeout": "2000"}
         try:
             for port in _free_ports(self._count):
@@ -73,6 +75,8 @@ class LocalCluster:
 
     async def move(self, slot: int, source: int, target: int, *, stop_half_way: bool = False) -> None:
         """Migrate a slot from node to node, key by key, and return when all nodes know it. Half way it answers ASK."""
+        from redis.asyncio import Redis
+
         clients = [Redis.from_url(server.url) for server in self.servers]
         try:
             await _move(clients, self.servers[target].url, slot, source, target, stop_half_way)
@@ -81,6 +85,8 @@ class LocalCluster:
                 await client.aclose()
 
     def _join(self) -> None:
+        from redis import Redis as BlockingRedis
+
         untyped: Any = BlockingRedis
         clients: list[Any] = [untyped.from_url(server.url) for server in self.servers]
         try:
