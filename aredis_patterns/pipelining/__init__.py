@@ -3,7 +3,7 @@ silence."""
 
 from aredis_patterns.pipelining._client import PipelinedRedis
 from aredis_patterns.pipelining._cluster import PipelinedRedisCluster
-from aredis_patterns.pipelining._ear import Subscription
+from aredis_patterns.pipelining._ear import ListenerSubscription
 from aredis_patterns.pipelining._inbox import Inbox
 from aredis_patterns.pipelining._listener import Listener, ListenerStatistics
 from aredis_patterns.pipelining._registry import ClientCommands, inbox_of, lane_of, listener_of
@@ -15,9 +15,9 @@ __all__ = [
     "LaneStatistics",
     "Listener",
     "ListenerStatistics",
+    "ListenerSubscription",
     "PipelinedRedis",
     "PipelinedRedisCluster",
-    "Subscription",
     "inbox_of",
     "lane_of",
     "listener_of",

@@ -30,13 +30,13 @@ from redis.exceptions import ConnectionError, MovedError
 
 from aredis_patterns._core.backoff import exponential
 from aredis_patterns._core.diagnosis import translate
-from aredis_patterns.exceptions import WireClosed
+from aredis_patterns.exceptions import ServerUnavailable, WireClosed
 from aredis_patterns.pipelining._contract import RAW, Engine, Entry
 from aredis_patterns.pipelining._engine import engine_for
 from aredis_patterns.pipelining._opening import Opening, Source, cut
 from aredis_patterns.pipelining._packing import pack_plain
 
-__all__ = ["Channel", "Ear", "Kind", "OnMessage", "Subscription"]
+__all__ = ["Channel", "Ear", "Kind", "ListenerSubscription", "OnMessage"]
 
 HEARTBEAT: Final = 10.0
 """Seconds between two PINGs."""
@@ -56,7 +56,7 @@ _LETTER: Final[dict[Kind, str]] = {"channel": "", "pattern": "P", "shard": "S"}
 _log: Final = logging.getLogger("aredis_patterns.pipelining")
 
 
-class Subscription:
+class ListenerSubscription:
     """One handler on one channel or pattern. Made by `subscribe`; ended by `close`, which is synchronous and final."""
 
     __slots__ = ("_channel", "on_gap", "on_lost", "on_message")
@@ -87,13 +87,24 @@ class Subscription:
         """Wait until the server has confirmed it, on the connection that is open or the one that is being opened."""
         await asyncio.shield(self._channel.confirmed)
 
+    async def sync(self) -> None:
+        """Return when everything has been heard that the server had published before this call. One round trip.
+
+        With another command that tells how far the server is, this tells what is lost from what is only late. Raises a
+        ConnectionError when there is no connection, or when it is lost meanwhile.
+        """
+        ear = self._channel.ear
+        if ear is None:
+            raise ServerUnavailable(f"{self._channel.name!r} is on its way to another node")
+        await ear.sync()
+
     def close(self) -> None:
         """Hear no more. No handler of this subscription is called after this returns."""
         self._channel.remove(self)
 
     def __repr__(self) -> str:
         state = "closed" if self not in self._channel.handlers else "live" if self.live else "waiting"
-        return f"<Subscription {self._channel.kind} {self.name!r} {state}>"
+        return f"<ListenerSubscription {self._channel.kind} {self.name!r} {state}>"
 
 
 class Channel:
@@ -104,7 +115,7 @@ class Channel:
     def __init__(self, kind: Kind, name: bytes, confirmed: asyncio.Future[None]) -> None:
         self.kind: Final[Kind] = kind
         self.name: Final = name
-        self.handlers: tuple[Subscription, ...] = ()
+        self.handlers: tuple[ListenerSubscription, ...] = ()
         self.ear: Ear | None = None
         """Who listens for it; None while it moves from node to node."""
         self.confirmed = confirmed
@@ -113,7 +124,7 @@ class Channel:
         self.established = False
         """Confirmed at some time: its subscribers have returned and must be told of gaps."""
 
-    def remove(self, subscription: Subscription) -> None:
+    def remove(self, subscription: ListenerSubscription) -> None:
         if subscription not in self.handlers:
             return
         self.handlers = tuple(each for each in self.handlers if each is not subscription)
@@ -157,6 +168,8 @@ class Ear:
         self._fast = fast
         self._channels: dict[tuple[Kind, bytes], Channel] = {}
         self._asked: deque[tuple[bytes, Channel | None]] = deque()
+        self._marks: deque[asyncio.Future[None]] = deque()
+        """Those who wait for their own PONG."""
         self._engine: Engine | None = None
         self._opening = Opening(self)
         self._pauses = exponential(first=FIRST_PAUSE, longest=LONGEST_PAUSE)
@@ -187,7 +200,7 @@ class Ear:
         on_message: OnMessage,
         on_lost: Callable[[Exception], None] | None = None,
         on_gap: Callable[[], None] | None = None,
-    ) -> Subscription:
+    ) -> ListenerSubscription:
         """Hear a channel; returns after the server has confirmed it. Cancelled or failed, nothing stays behind."""
         subscription = self.add(kind, name, on_message, on_lost, on_gap)
         try:
@@ -204,7 +217,7 @@ class Ear:
         on_message: OnMessage,
         on_lost: Callable[[Exception], None] | None = None,
         on_gap: Callable[[], None] | None = None,
-    ) -> Subscription:
+    ) -> ListenerSubscription:
         """As `subscribe`, without waiting."""
         if self._closed:
             raise WireClosed("the client was closed")
@@ -212,9 +225,20 @@ class Ear:
         if channel is None:
             channel = Channel(kind, name, self._expectation())
             self.take(channel)
-        subscription = Subscription(channel, on_message, on_lost, on_gap)
+        subscription = ListenerSubscription(channel, on_message, on_lost, on_gap)
         channel.handlers += (subscription,)
         return subscription
+
+    async def sync(self) -> None:
+        """See `ListenerSubscription.sync`."""
+        engine = self._engine
+        if engine is None:
+            raise ServerUnavailable(f"there is no connection to {self.source!r} at present")
+        mark = self._expectation()
+        self._marks.append(mark)
+        self._asked.append((b"mark", None))
+        engine.write(pack_plain(("PING",)))
+        await mark
 
     def take(self, channel: Channel) -> None:
         """Ask the server for a channel: a new one, or one that has moved here."""
@@ -336,8 +360,20 @@ class Ear:
             _guarded(subscription.on_lost, error)
 
     def _ponged(self) -> None:
-        if self._asked and self._asked[0][0] == b"ping":
-            self._asked.popleft()
+        if not self._asked or self._asked[0][0] not in (b"ping", b"mark"):
+            return
+        what, _ = self._asked.popleft()
+        if what == b"mark":
+            mark = self._marks.popleft()
+            if not mark.done():
+                mark.set_result(None)
+
+    def _forget_what_was_asked(self, error: Exception) -> None:
+        self._asked.clear()
+        for mark in self._marks:
+            if not mark.done():
+                mark.set_exception(error)
+        self._marks.clear()
 
     # asking -------------------------------------------------------------------------------------------------------
 
@@ -373,7 +409,6 @@ class Ear:
         self.connections += 1
         self._pauses = exponential(first=FIRST_PAUSE, longest=LONGEST_PAUSE)
         self._listen_to_pushes(connection, self._pushed_later)
-        self._asked.clear()
         self._engine = engine = engine_for(connection, self, fast=self._fast)
         engine.start()
         for channel in tuple(self._channels.values()):
@@ -396,7 +431,7 @@ class Ear:
     def lost(self, error: Exception) -> None:
         engine, self._engine = self._engine, None
         self._stop_timer()
-        self._asked.clear()
+        self._forget_what_was_asked(error)
         if engine is not None:
             self._listen_to_pushes(engine.connection, None)
             self._spawn(self.source.discard(engine.connection))
@@ -424,7 +459,7 @@ class Ear:
             return
         engine, self._engine = self._engine, None
         self._stop_timer()
-        self._asked.clear()
+        self._forget_what_was_asked(WireClosed("nobody listens any more"))
         if engine is not None:
             engine.detach()
             self._listen_to_pushes(engine.connection, None)

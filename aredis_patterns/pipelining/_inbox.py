@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Callable
 from typing import Final
 
-from aredis_patterns.pipelining._ear import Subscription
+from aredis_patterns.pipelining._ear import ListenerSubscription
 from aredis_patterns.pipelining._listener import Listener
 
 __all__ = ["Inbox", "OnWake"]
@@ -34,7 +34,7 @@ class Inbox:
         self.channel: Final = f"{namespace}:inbox:{secrets.token_hex(12)}"
         self._listener: Final = listener
         self._waiters: dict[bytes, OnWake] = {}
-        self._subscription: Subscription | None = None
+        self._subscription: ListenerSubscription | None = None
         self._last_use = 0.0
         self.stray = 0
         """Messages to waiters that had gone."""

@@ -20,7 +20,7 @@ from redis.crc import key_slot
 from redis.exceptions import MovedError, RedisError
 
 from aredis_patterns.exceptions import ServerUnavailable, WireClosed
-from aredis_patterns.pipelining._ear import HEARTBEAT, Channel, Ear, Kind, OnMessage, Subscription
+from aredis_patterns.pipelining._ear import HEARTBEAT, Channel, Ear, Kind, ListenerSubscription, OnMessage
 from aredis_patterns.pipelining._opening import PoolSource
 from aredis_patterns.types import Key
 
@@ -67,7 +67,7 @@ class Listener:
         kind: Kind = "channel",
         on_lost: Callable[[Exception], None] | None = None,
         on_gap: Callable[[], None] | None = None,
-    ) -> Subscription:
+    ) -> ListenerSubscription:
         """Hear a channel, a pattern, or a shard channel. Returns when the server has confirmed.
 
         `on_message(data, channel, pattern)` is called in order of arrival, from the reader: it must be quick. `on_lost`

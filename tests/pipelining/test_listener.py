@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError
 
 from aredis_patterns.embedded import EmbeddedServer
 from aredis_patterns.exceptions import PermissionDenied, ServerUnavailable, WireClosed
@@ -267,3 +268,28 @@ async def test_a_listener_is_shared_by_all_who_ask(redis_client: Redis) -> None:
     assert listener_of(redis_client) is listener_of(redis_client)
     with pytest.raises(TypeError, match="expected a redis"):
         listener_of(object())  # type: ignore[arg-type]
+
+
+async def test_sync_returns_after_everything_published_before(
+    client: Redis, redis_client: Redis, namespace: str
+) -> None:
+    heard = Heard()
+    subscription = await listener_of(client).subscribe(f"{namespace}:sync", heard.on_message)
+    for number in range(100):
+        await redis_client.publish(f"{namespace}:sync", number)
+        await subscription.sync()
+        assert len(heard.messages) == number + 1
+
+
+async def test_sync_fails_with_its_connection(through_proxy: Redis, fault_proxy: FaultProxy, namespace: str) -> None:
+    heard = Heard()
+    subscription = await listener_of(through_proxy).subscribe(f"{namespace}:sync", **heard.handlers())
+    held = fault_proxy.hold_replies("PING")
+    waiting = asyncio.ensure_future(subscription.sync())
+    await held.until_applied()
+    fault_proxy.kill_connections()
+    with pytest.raises(ConnectionError):
+        await waiting
+    held.release()
+    await heard.until(lambda: heard.gaps)
+    await subscription.sync()
