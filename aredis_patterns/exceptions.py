@@ -18,7 +18,9 @@
     │   ├── EncodeError
     │   └── DecodeError
     ├── ScriptContractError                                      a .lua header and its use disagree
-    └── RateLimitExceeded
+    ├── RateLimitExceeded
+    ├── SlowConsumer                                             a subscriber was slower than its buffer
+    └── TopicFull                                                a durable subscription still needs what is there
 
 Two questions come first in any incident: did it run, and whose fault was it? `OutcomeUnknown` is the only answer of
 "perhaps" to the first one. Redis errors that carry their meaning already (WRONGTYPE, a script's own error) pass through
@@ -51,6 +53,8 @@ __all__ = [
     "ServerRefused",
     "ServerTooOld",
     "ServerUnavailable",
+    "SlowConsumer",
+    "TopicFull",
     "UnsupportedPlatform",
     "WireClosed",
     "WrongPassword",
@@ -148,3 +152,28 @@ class RateLimitExceeded(PatternError):
         self.result = result
         wait = "never" if result.retry_after is None else f"in {result.retry_after:.3f} s"
         super().__init__(f"rate limit exceeded for {key!r}: cost {result.cost} can pass {wait}")
+
+
+class SlowConsumer(PatternError):
+    """Raised by a subscription with `overflow="raise"` that was slower than its buffer, when the buffer has been read.
+
+    `channels` names what it was subscribed to, and `missed` is how many messages it did not get so far.
+    """
+
+    def __init__(self, channels: str, missed: int) -> None:
+        self.channels = channels
+        self.missed = missed
+        super().__init__(f"the subscriber of {channels} was too slow: {missed} messages did not fit into its buffer")
+
+
+class TopicFull(PatternError):
+    """Nothing was published: the topic is at its `maxlen`, and a durable subscription has not settled its oldest
+    messages.
+
+    `topic` names it, and `free` is how many messages would have fitted.
+    """
+
+    def __init__(self, topic: str, free: int) -> None:
+        self.topic = topic
+        self.free = free
+        super().__init__(f"topic {topic!r} has room for {free} more: a durable subscription needs its oldest messages")

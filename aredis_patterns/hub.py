@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Protocol, Self, Unpack, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from redis.asyncio import Sentinel
@@ -16,6 +17,7 @@ from aredis_patterns._core.diagnosis import check_version
 from aredis_patterns._core.instrumentation import Instrumentation, instrument
 from aredis_patterns.embedded import EmbeddedServer
 from aredis_patterns.pipelining import ClientCommands, LaneStatistics, PipelinedRedis, PipelinedRedisCluster, lane_of
+from aredis_patterns.pubsub import PubSub, PubSubOptions
 from aredis_patterns.ratelimit import FixedWindowLimiter, Limit, SlidingWindowLogLimiter, TokenBucketLimiter
 from aredis_patterns.types import RedisClient
 
@@ -69,6 +71,7 @@ class Patterns:
         self._url: str | None = None
         self._options: dict[str, Any] = {}
         self._owned = AsyncExitStack()
+        self._made: weakref.WeakSet[_Closable] = weakref.WeakSet()
 
     @classmethod
     def from_url(
@@ -129,6 +132,8 @@ class Patterns:
 
     async def aclose(self) -> None:
         """Finish what is under way (a second at most) and close what this hub has opened. Safe to call twice."""
+        for each in tuple(self._made):
+            await each.aclose()
         if self._client is not None:
             await lane_of(self._client).aclose()
         if self._url is not None:
@@ -192,6 +197,13 @@ class Patterns:
             return f"Valkey {info['valkey_version']}"
         return f"Redis {info.get('redis_version', 'of unknown version')}"
 
+    def pubsub(self, **options: Unpack[PubSubOptions]) -> PubSub[Any]:
+        """Publish and subscribe on this client. `options` are those of `PubSub`; it is closed with the hub."""
+        options.setdefault("codec", self.codec)
+        made: PubSub[Any] = PubSub(self.client, namespace=self.namespace, **options)
+        self._made.add(made)
+        return made
+
     def rate_limiter(
         self, limit: Limit | str, *, algorithm: Algorithm = "token_bucket", **options: Any
     ) -> FixedWindowLimiter | SlidingWindowLogLimiter | TokenBucketLimiter:
@@ -202,6 +214,10 @@ class Patterns:
     def statistics(self) -> LaneStatistics:
         """What the wire has done in this event loop so far."""
         return self.commands.statistics()
+
+
+class _Closable(Protocol):
+    async def aclose(self) -> None: ...
 
 
 _SCHEMES = {"redis", "rediss", "unix", "embedded", "redis+cluster", "redis+sentinel"}
