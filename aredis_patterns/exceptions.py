@@ -20,7 +20,9 @@
     ├── ScriptContractError                                      a .lua header and its use disagree
     ├── RateLimitExceeded
     ├── SlowConsumer                                             a subscriber was slower than its buffer
-    └── TopicFull                                                a durable subscription still needs what is there
+    ├── TopicFull                                                a durable subscription still needs what is there
+    ├── ScoreRangeError           (also ValueError)              a score that a float does not hold exactly
+    └── WindowClosed              (also ValueError)              a day that is no longer kept
 
 Two questions come first in any incident: did it run, and whose fault was it? `OutcomeUnknown` is the only answer of
 "perhaps" to the first one. Redis errors that carry their meaning already (WRONGTYPE, a script's own error) pass through
@@ -47,6 +49,7 @@ __all__ = [
     "RateLimitExceeded",
     "ReadOnlyServer",
     "ReplyTimeout",
+    "ScoreRangeError",
     "ScriptContractError",
     "ScriptsDenied",
     "ServerOutOfMemory",
@@ -56,6 +59,7 @@ __all__ = [
     "SlowConsumer",
     "TopicFull",
     "UnsupportedPlatform",
+    "WindowClosed",
     "WireClosed",
     "WrongPassword",
 ]
@@ -177,3 +181,18 @@ class TopicFull(PatternError):
         self.topic = topic
         self.free = free
         super().__init__(f"topic {topic!r} has room for {free} more: a durable subscription needs its oldest messages")
+
+
+class ScoreRangeError(PatternError, ValueError):
+    """A score is NaN, infinite, or beyond 2^53, where neighbouring integers are one float. Nothing was written."""
+
+
+class WindowClosed(PatternError, ValueError):
+    """A write for a day that is no longer kept: it would have deleted what it wrote to. Nothing was written.
+
+    Attribute: `name` of the board or tracker.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name = name
+        super().__init__(f"{name!r}: {reason}, nothing was written")

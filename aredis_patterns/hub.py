@@ -16,6 +16,7 @@ from aredis_patterns._core.codecs import Codec, JSONCodec
 from aredis_patterns._core.diagnosis import check_version
 from aredis_patterns._core.instrumentation import Instrumentation, instrument
 from aredis_patterns.embedded import EmbeddedServer
+from aredis_patterns.leaderboards import BoardOptions, Leaderboard, Trending, TrendOptions
 from aredis_patterns.pipelining import ClientCommands, LaneStatistics, PipelinedRedis, PipelinedRedisCluster, lane_of
 from aredis_patterns.pubsub import PubSub, PubSubOptions
 from aredis_patterns.ratelimit import FixedWindowLimiter, Limit, SlidingWindowLogLimiter, TokenBucketLimiter
@@ -210,6 +211,14 @@ class Patterns:
         """A limiter on this client: `p.rate_limiter("100/minute burst 20")`. `options` are those of its class."""
         parsed = Limit.parse(limit) if isinstance(limit, str) else limit
         return _LIMITERS[algorithm](self.client, parsed, namespace=self.namespace, **options)
+
+    def leaderboard(self, name: str, **options: Unpack[BoardOptions]) -> Leaderboard[str]:
+        """A board on this client: `p.leaderboard("chess", ties="first")`. For other members than str: `Leaderboard`."""
+        return Leaderboard(self.client, name, **({"namespace": self.namespace} | options))
+
+    def trending(self, name: str, **options: Unpack[TrendOptions]) -> Trending[str]:
+        """What is popular now: `p.trending("articles", half_life=3600)`."""
+        return Trending(self.client, name, **({"namespace": self.namespace} | options))
 
     def statistics(self) -> LaneStatistics:
         """What the wire has done in this event loop so far."""

@@ -1,0 +1,85 @@
+"""Who is on a board: the member as the program has it, and as bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+from aredis_patterns.exceptions import DecodeError
+
+__all__ = ["M", "MemberCodec", "member_codec"]
+
+M = TypeVar("M", bound=str | bytes | int | UUID)
+
+
+class MemberCodec:
+    """Both directions for one type. `encode` refuses everything else with a ValueError that quotes it."""
+
+    __slots__ = ("decode", "encode", "kind")
+
+    def __init__(self, kind: type, encode: Callable[[Any], bytes], decode: Callable[[bytes], Any]) -> None:
+        self.kind: Final = kind
+        self.encode: Final = encode
+        self.decode: Final = decode
+
+
+def _encode_text(member: Any) -> bytes:
+    if not isinstance(member, str) or not member:
+        raise ValueError(f"a member of this board is a str that is not empty, got {member!r}")
+    return member.encode()
+
+
+def _encode_bytes(member: Any) -> bytes:
+    if not isinstance(member, bytes) or not member:
+        raise ValueError(f"a member of this board is bytes that are not empty, got {member!r}")
+    return member
+
+
+def _encode_int(member: Any) -> bytes:
+    if isinstance(member, bool) or not isinstance(member, int):
+        raise ValueError(f"a member of this board is an int, got {member!r}")
+    return b"%d" % member
+
+
+def _encode_uuid(member: Any) -> bytes:
+    if not isinstance(member, UUID):
+        raise ValueError(f"a member of this board is a UUID, got {member!r}")
+    return member.bytes
+
+
+def _decode_uuid(data: bytes) -> UUID:
+    try:
+        return UUID(bytes=data)
+    except ValueError as error:
+        raise DecodeError(f"the stored member {data!r} is not a UUID of 16 bytes") from error
+
+
+def _decode_int(data: bytes) -> int:
+    try:
+        return int(data)
+    except ValueError as error:
+        raise DecodeError(f"the stored member {data!r} is not an int") from error
+
+
+def _decode_text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except ValueError as error:
+        raise DecodeError(f"the stored member {data!r} is not UTF-8") from error
+
+
+_CODECS: Final[dict[type, MemberCodec]] = {
+    str: MemberCodec(str, _encode_text, _decode_text),
+    bytes: MemberCodec(bytes, _encode_bytes, bytes),
+    int: MemberCodec(int, _encode_int, _decode_int),
+    UUID: MemberCodec(UUID, _encode_uuid, _decode_uuid),
+}
+
+
+def member_codec(kind: type) -> MemberCodec:
+    """The codec for members of this type. ValueError for a type that boards do not know."""
+    try:
+        return _CODECS[kind]
+    except (KeyError, TypeError):
+        raise ValueError(f"members are str, bytes, int or UUID, got {kind!r}") from None
