@@ -9,11 +9,13 @@ Slow and obvious on purpose: it sorts everything each time. Members are bytes, a
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import NamedTuple
 
+from aredis_patterns.exceptions import ScoreRangeError
 from aredis_patterns.leaderboards._options import Keep, Order, Ranking, Ties
 
-__all__ = ["BoardModel", "Row"]
+__all__ = ["BoardModel", "Row", "TrendModel"]
 
 
 class Row(NamedTuple):
@@ -68,6 +70,8 @@ class BoardModel:
         """The fields of an `Update`: rank, previous rank, score, previous score, applied."""
         old, previous = self.scores.get(member), self.rank(member)
         new = score + (old or 0.0) if add else score
+        if add and abs(Fraction(score) + Fraction(old or 0.0)) > 2**53:
+            raise ScoreRangeError(f"the score would be {new!r}")
         applied = add or self._takes(keep or self.keep, old, new)
         if applied:
             if old != new:
@@ -113,3 +117,22 @@ class BoardModel:
         if old is None or keep in ("set", "last"):
             return True
         return new > old if (keep == "best") == (self.order == "desc") else new < old
+
+
+class TrendModel:
+    """What `Trending` counts, from the definition: every hit is kept, and weighed when asked."""
+
+    def __init__(self, half_life_us: int) -> None:
+        self.half_life_us = half_life_us
+        self.hits: list[tuple[bytes, float, int]] = []
+
+    def hit(self, item: bytes, weight: float, now: int) -> None:
+        """One hit at this moment, in microseconds."""
+        self.hits.append((item, weight, now))
+
+    def scores(self, now: int) -> dict[bytes, float]:
+        """The decayed score of each item."""
+        found: dict[bytes, float] = {}
+        for item, weight, at in self.hits:
+            found[item] = found.get(item, 0.0) + weight * 2.0 ** -((now - at) / self.half_life_us)
+        return found

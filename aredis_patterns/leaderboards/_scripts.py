@@ -93,12 +93,12 @@ async def read_rows(
     ranking: str,
     layout: str,
     count: int,
-    from_: bytes | float,
-    to: bytes | float = b"",
+    where: bytes | float,
+    bound: bytes | float = b"",
     deadline: float | None = None,
 ) -> Rows:
     """See lua/read_rows.lua. One round trip."""
-    args = (mode, order, ranking, layout, count, from_, to)
+    args = (mode, order, ranking, layout, count, where, bound)
     return Rows(*await _READ_ROWS(commands, keys=(board, *parts), args=args, deadline=deadline))
 
 
@@ -134,7 +134,8 @@ async def find_members(
 async def remove_members(
     commands: Commands,
     *,
-    boards: Sequence[tuple[str, Sequence[str]]],
+    board: str,
+    parts: Sequence[str],
     order: str,
     layout: str,
     channel: str,
@@ -142,12 +143,11 @@ async def remove_members(
     most: int = 0,
     members: Sequence[bytes] = (),
     deadline: float | None = None,
-) -> list[tuple[int, int]]:
-    """See lua/remove_members.lua. One round trip for all boards; each is (board, parts)."""
+) -> tuple[int, int]:
+    """See lua/remove_members.lua. One round trip."""
     args: tuple[Encodable, ...] = (order, layout, channel, keep, most, *members)
-    calls = [((board, *parts), args) for board, parts in boards]
-    replies = await _REMOVE_MEMBERS.many(commands, calls, deadline=deadline)
-    return [(removed, excess) for removed, excess in replies]
+    removed, excess = await _REMOVE_MEMBERS(commands, keys=(board, *parts), args=args, deadline=deadline)
+    return removed, excess
 
 
 async def merge_boards(

@@ -212,7 +212,7 @@ class Board(Generic[M]):
         self._rules.members.encode(member)
         return watch(self._rules.commands.client, self._rules.channel, lambda: self.get_entry(member), member, poll)
 
-    async def _read(self, mode: str, count: int, from_: bytes | float, to: bytes | float = b"") -> Rows:
+    async def _read(self, mode: str, count: int, where: bytes | float, bound: bytes | float = b"") -> Rows:
         rules, keys = self._rules, self._keys
         return await read_rows(
             rules.commands,
@@ -223,8 +223,8 @@ class Board(Generic[M]):
             ranking=rules.ranking,
             layout=rules.layout,
             count=count,
-            from_=from_,
-            to=to,
+            where=where,
+            bound=bound,
             deadline=rules.deadline,
         )
 

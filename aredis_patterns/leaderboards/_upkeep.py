@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable, Sequence
-from typing import Any, Final, Literal
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal
 
 from redis.asyncio import RedisCluster
 from redis.crc import key_slot
@@ -107,21 +108,32 @@ class Upkeep(Board[M]):
         if rules.channel:
             rules.commands.post("PUBLISH", rules.channel, "!", key=keys[0])
 
-    def _remove(
+    async def _remove(
         self, boards: Sequence[tuple[str, ...]], *, keep: int = -1, members: Sequence[M] = ()
-    ) -> Coroutine[Any, Any, list[tuple[int, int]]]:
+    ) -> list[tuple[int, int]]:
+        """All boards together; the first error is raised when all have been answered."""
         rules = self._rules
-        return remove_members(
-            rules.commands,
-            boards=[(board[0], board[1:]) for board in boards],
-            order=rules.order,
-            layout=rules.layout,
-            channel=rules.channel,
-            keep=keep,
-            most=TRIM_CHUNK,
-            members=[rules.members.encode(member) for member in members],
-            deadline=rules.deadline,
-        )
+        stored = [rules.members.encode(member) for member in members]
+        calls = [
+            remove_members(
+                rules.commands,
+                board=board[0],
+                parts=board[1:],
+                order=rules.order,
+                layout=rules.layout,
+                channel=rules.channel,
+                keep=keep,
+                most=TRIM_CHUNK,
+                members=stored,
+                deadline=rules.deadline,
+            )
+            for board in boards
+        ]
+        replies = await asyncio.gather(*calls, return_exceptions=True)
+        for reply in replies:
+            if isinstance(reply, BaseException):
+                raise reply
+        return [reply for reply in replies if not isinstance(reply, BaseException)]
 
     def _check_source(self, board: Board[M]) -> None:
         if board._rules.members is not self._rules.members:

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+from aredis_patterns.exceptions import ScoreRangeError
 from aredis_patterns.leaderboards._models import BoardModel, Row
 
 SETTINGS = settings(
@@ -61,9 +62,12 @@ async def test_board_and_model_agree(
             expected = model.write(who, score, keep=keep, data=value)
             assert (await board.add_score(who, score, keep=keep, data=value))[:5] == expected
         elif verb == "increment":
-            if abs(model.scores.get(who, 0.0) + score) > 2**53:
+            try:
+                expected = model.write(who, score, add=True, data=value)
+            except ScoreRangeError:
+                with pytest.raises(ScoreRangeError):
+                    await board.increment_score(who, score, data=value)
                 continue
-            expected = model.write(who, score, add=True, data=value)
             assert (await board.increment_score(who, score, data=value))[:5] == expected
         elif verb == "remove":
             assert await board.remove(who) == model.remove(who)

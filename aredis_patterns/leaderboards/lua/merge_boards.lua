@@ -59,7 +59,7 @@ for n = 1, #sources, 2 do
   bound = aggregate == 'SUM' and bound + largest or math.max(bound, largest)
   found[#found + 1] = source
 end
-if bound > LARGEST then
+if bound > LARGEST or (bound == LARGEST and aggregate == 'SUM' and #found > 1) then
   return {-1}
 end
 
@@ -89,7 +89,7 @@ local function in_chunks(list, size, action)
 end
 
 if plain then
-  local command = {board, #found}
+  local command = {#found}
   for _, source in ipairs(found) do
     command[#command + 1] = source.board
   end
@@ -99,7 +99,7 @@ if plain then
   end
   command[#command + 1] = 'AGGREGATE'
   command[#command + 1] = aggregate
-  redis.call('ZUNIONSTORE', unpack(command))
+  redis.call('ZUNIONSTORE', board, unpack(command))
 else
   local sums, members = {}, {}
   for _, source in ipairs(found) do
@@ -173,6 +173,6 @@ for _, key in ipairs({board, unpack(parts, 1, #layout)}) do
   end
 end
 if channel ~= '' then
-  redis.call('PUBLISH', channel, '!')
+  redis.pcall('PUBLISH', channel, '!')
 end
 return {redis.call('ZCARD', board)}

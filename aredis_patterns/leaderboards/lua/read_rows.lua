@@ -9,9 +9,9 @@
 -- ARGV[3] ranking     text    ordinal, standard or dense
 -- ARGV[4] layout      text    d data, t arrivals, s distinct scores
 -- ARGV[5] count       rows    most rows; around: rows on each side
--- ARGV[6] from        any     place: rows to skip; around: the member; after: a score; between: lowest score;
+-- ARGV[6] where       any     place: rows to skip; around: the member; after: a score; between: lowest score;
 --     percentile: 0 to 100
--- ARGV[7] to          any     after: the stored member; between: highest score
+-- ARGV[7] bound       any     after: the stored member; between: highest score
 -- RETURN[1] total     members on the board
 -- RETURN[2] start     place   of the first row, 0 for the best; -1: that member is not there
 -- RETURN[3] rank      rank    of the first row; 0 without rows
@@ -28,8 +28,8 @@ local order = ARGV[2]
 local ranking = ARGV[3]
 local layout = ARGV[4]
 local count = tonumber(ARGV[5])
-local from = ARGV[6]
-local to = ARGV[7]
+local where = ARGV[6]
+local bound = ARGV[7]
 
 local function part(letter)
   local at = string.find(layout, letter, 1, true)
@@ -82,11 +82,11 @@ end
 local start, stop
 local matching = total
 if mode == 'place' then
-  start = tonumber(from)
+  start = tonumber(where)
   stop = start + count - 1
 elseif mode == 'around' then
-  local stamp = ties and redis.call('HGET', ties, from)
-  local stored = stamp and stamp .. from or from
+  local stamp = ties and redis.call('HGET', ties, where)
+  local stored = stamp and stamp .. where or where
   local place = redis.call(descending and 'ZREVRANK' or 'ZRANK', board, stored)
   if not place then
     return {total, -1, 0, {}, {}, total}
@@ -95,14 +95,14 @@ elseif mode == 'around' then
   start = math.max(0, math.min(place - count, total - wanted))
   stop = start + wanted - 1
 elseif mode == 'after' then
-  start = place_after(from, to)
+  start = place_after(where, bound)
   stop = start + count - 1
 elseif mode == 'between' then
-  matching = redis.call('ZCOUNT', board, from, to)
-  start = better_than(board, descending and to or from)
+  matching = redis.call('ZCOUNT', board, where, bound)
+  start = better_than(board, descending and bound or where)
   stop = start + math.min(count, matching) - 1
 else
-  start = total - math.max(1, math.ceil(total * tonumber(from) / 100))
+  start = total - math.max(1, math.ceil(total * tonumber(where) / 100))
   stop = start
 end
 

@@ -71,6 +71,6 @@ if ties and redis.call('ZCARD', board) == 0 then
   redis.call('DEL', ties)
 end
 if removed > 0 and channel ~= '' then
-  redis.call('PUBLISH', channel, '!')
+  redis.pcall('PUBLISH', channel, '!')
 end
 return {removed, excess}

@@ -98,8 +98,11 @@ for at = 1, #spans, 3 do
   window.old = found and tonumber(found)
   window.new = score
   if mode == 'add' then
-    window.new = (window.old or 0) + score
-    if math.abs(window.new) > LARGEST then
+    local before = window.old or 0
+    window.new = before + score
+    -- 2^53 + 1 is 2^53 again: at the edge only what was really added counts.
+    local size = math.abs(window.new)
+    if size > LARGEST or (size == LARGEST and window.new - before ~= score) then
       return {3, digits(window.new)}
     end
   end
@@ -230,7 +233,8 @@ for at, window in ipairs(windows) do
 end
 local answer = table.concat(answers, ' ')
 redis.call('SET', record, operation .. ' ' .. answer, 'PX', record_ttl)
+-- A user who may not publish can write all the same: whoever watches looks by itself, too.
 if changed and channel ~= '' then
-  redis.call('PUBLISH', channel, '!')
+  redis.pcall('PUBLISH', channel, '!')
 end
 return {0, answer}
