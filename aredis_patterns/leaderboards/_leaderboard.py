@@ -66,8 +66,9 @@ class Leaderboard(Upkeep[M]):
         live: writes announce changes, for `watch`. One PUBLISH per write.
         deadline: seconds until a silent server raises ReplyTimeout.
 
-    Memory per member, measured (`tests/leaderboards/test_memory.py`): about 20 bytes up to 128 members, then 100 for
-    short names and 130 for 32 characters; 70 more with ties="first"; data as large as it is, and 60.
+    Memory per member, checked by `tests/leaderboards/test_memory.py`: about 20 bytes up to 128 members; then 80 (Valkey 9)
+    to 105 (Redis 7) for short names, 95 to 135 for 32 characters; with ties="first" 45 to 80 more; with data 60 more and
+    the data; with dense ranks 65 to 100 per distinct score.
 
         board = Leaderboard(redis, "chess", ties="first")
         update = await board.add_score("ada", 2400)
