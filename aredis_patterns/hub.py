@@ -214,11 +214,13 @@ class Patterns:
 
     def leaderboard(self, name: str, **options: Unpack[BoardOptions]) -> Leaderboard[str]:
         """A board on this client: `p.leaderboard("chess", ties="first")`. For other members than str: `Leaderboard`."""
-        return Leaderboard(self.client, name, **({"namespace": self.namespace} | options))
+        options.setdefault("namespace", self.namespace)
+        return Leaderboard(self.client, name, **options)
 
     def trending(self, name: str, **options: Unpack[TrendOptions]) -> Trending[str]:
         """What is popular now: `p.trending("articles", half_life=3600)`."""
-        return Trending(self.client, name, **({"namespace": self.namespace} | options))
+        options.setdefault("namespace", self.namespace)
+        return Trending(self.client, name, **options)
 
     def statistics(self) -> LaneStatistics:
         """What the wire has done in this event loop so far."""

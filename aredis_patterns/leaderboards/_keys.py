@@ -36,10 +36,14 @@ class BoardKeys:
 class TrendKeys:
     """`<namespace>:trend:{<name>}:...`"""
 
-    __slots__ = ("board", "landmark", "record")
+    __slots__ = ("_name", "_space", "board", "landmark")
 
     def __init__(self, namespace: str, name: str) -> None:
-        space = Keyspace(namespace, "trend")
-        self.board = space.key(name, "z")
-        self.landmark = space.key(name, "t0")
-        self.record = lambda owner, number: space.key(name, "op", owner, str(number))
+        self._space = Keyspace(namespace, "trend")
+        self._name = name
+        self.board = self._space.key(name, "z")
+        self.landmark = self._space.key(name, "t0")
+
+    def record(self, owner: str, number: int) -> str:
+        """Where one slot of one process remembers its last operation."""
+        return self._space.key(self._name, "op", owner, str(number))

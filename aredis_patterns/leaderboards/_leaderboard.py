@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta, tzinfo
-from typing import Any, Final, Literal, Unpack, get_args, overload
+from typing import Any, Final, Literal, NamedTuple, Unpack, get_args, overload
 
 from aredis_patterns._core.calendar import Day, check_period
 from aredis_patterns._core.codecs import JSONCodec
@@ -20,7 +20,7 @@ from aredis_patterns.leaderboards._records import MemberData, Update
 from aredis_patterns.leaderboards._scripts import write_score
 from aredis_patterns.leaderboards._standings import Board, Rules
 from aredis_patterns.leaderboards._upkeep import Upkeep
-from aredis_patterns.leaderboards._windows import Window, Windows
+from aredis_patterns.leaderboards._windows import Target, Window, Windows
 from aredis_patterns.pipelining import lane_of
 from aredis_patterns.types import RedisClient, Seconds
 
@@ -38,6 +38,18 @@ class BoardStatistics:
     writes: int
     applied: int
     turns: int
+
+
+class _Write(NamedTuple):
+    """What stays the same when a write is sent again for another day."""
+
+    record: str
+    operation: int
+    member: bytes
+    score: float
+    mode: str
+    data: bytes
+    record_ttl: int
 
 
 class Leaderboard(Upkeep[M]):
@@ -180,31 +192,15 @@ class Leaderboard(Upkeep[M]):
         else:
             slot = None
             record, number, ttl = self._record_of_one("once", operation_id), 1, ONCE_TTL_MS
+        write = _Write(record, number, stored, score, mode, encoded, ttl)
         try:
-            for _ in range(3):  # midnight may strike, and the clocks may differ; not three times in a row
-                target = windows.current() if day is None else windows.at(day)
-                status, answer = await write_score(
-                    rules.commands,
-                    record=record,
-                    parts=target.parts,
-                    operation=number,
-                    member=stored,
-                    score=score,
-                    mode=mode,
-                    order=rules.order,
-                    ranking=rules.ranking,
-                    layout=rules.layout,
-                    data=encoded,
-                    max_size=self.max_size or 0,
-                    channel=rules.channel,
-                    record_ttl=ttl,
-                    spans=target.spans,
-                    deadline=rules.deadline,
-                )
+            status, answer = await self._send(write, windows.current() if day is None else windows.at(day))
+            for _ in range(2):  # midnight may strike, and the clocks may differ; not three times in a row
                 if status != 1:
                     break
                 self._turns += 1
                 windows.learn(float(answer))
+                status, answer = await self._send(write, windows.current())
         finally:
             if slot is not None:
                 self._slots.release(slot)
@@ -213,6 +209,27 @@ class Leaderboard(Upkeep[M]):
         if status == 3:
             raise ScoreRangeError(f"the score of {member!r} on {self.name!r} would be {float(answer):g}, beyond 2**53")
         raise WindowClosed(self.name, f"a window of {day or 'today'} is over")
+
+    def _send(self, write: _Write, target: Target) -> Coroutine[Any, Any, tuple[int, bytes]]:
+        rules = self._rules
+        return write_score(
+            rules.commands,
+            record=write.record,
+            parts=target.parts,
+            operation=write.operation,
+            member=write.member,
+            score=write.score,
+            mode=write.mode,
+            order=rules.order,
+            ranking=rules.ranking,
+            layout=rules.layout,
+            data=write.data,
+            max_size=self.max_size or 0,
+            channel=rules.channel,
+            record_ttl=write.record_ttl,
+            spans=target.spans,
+            deadline=rules.deadline,
+        )
 
     def window(self, window: Window, at: Day | None = None) -> Board[M]:
         """One window of this board, for reading: the current one, or the one in which the day `at` lies. No I/O.

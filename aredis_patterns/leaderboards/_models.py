@@ -38,7 +38,9 @@ class BoardModel:
         keep: Keep = "set",
         max_size: int | None = None,
     ) -> None:
-        self.order, self.ranking, self.ties, self.keep, self.max_size = order, ranking, ties, keep, max_size
+        self.order, self.ranking, self.ties = order, ranking, ties
+        self.keep: Keep = keep
+        self.max_size = max_size
         self.scores: dict[bytes, float] = {}
         self.data: dict[bytes, object] = {}
         self._arrivals: dict[bytes, int] = {}

@@ -175,7 +175,7 @@ class Board(Generic[M]):
 
         The inverse of `percentile`: 0 gives the worst score, 50 the median, 100 the best. O(log n).
         """
-        if isinstance(percent, bool) or not isinstance(percent, (int, float)) or not 0 <= percent <= 100:
+        if not 0 <= check_score(percent, "percent") <= 100:
             raise ValueError(f"percent is 0 to 100, got {percent!r}")
         found = await self._read("percentile", 1, float(percent))
         return float(found.rows[1]) if found.rows else None
