@@ -17,6 +17,13 @@
     ├── CodecError                (also ValueError)
     │   ├── EncodeError
     │   └── DecodeError
+    ├── LockError
+    │   ├── LockTimeout           (also TimeoutError)            it was not free in time
+    │   ├── LockLost                                             it was ours, and is not any more
+    │   ├── LockNotOwned                                         it is not ours to release
+    │   ├── LockAlreadyHeld                                      this task has it and would wait for itself
+    │   ├── NotReplicated                                        too few replicas have it: it was given back
+    │   └── StaleFencingToken                                    the resource has seen a later holder
     ├── ScriptContractError                                      a .lua header and its use disagree
     ├── RateLimitExceeded
     ├── SlowConsumer                                             a subscriber was slower than its buffer
@@ -43,6 +50,12 @@ __all__ = [
     "DecodeError",
     "EmbeddedServerError",
     "EncodeError",
+    "LockAlreadyHeld",
+    "LockError",
+    "LockLost",
+    "LockNotOwned",
+    "LockTimeout",
+    "NotReplicated",
     "OutcomeUnknown",
     "PatternError",
     "PermissionDenied",
@@ -57,6 +70,7 @@ __all__ = [
     "ServerTooOld",
     "ServerUnavailable",
     "SlowConsumer",
+    "StaleFencingToken",
     "TopicFull",
     "UnsupportedPlatform",
     "WindowClosed",
@@ -142,6 +156,51 @@ class EncodeError(CodecError):
 
 class DecodeError(CodecError):
     """The stored bytes cannot be read; they were left as they are."""
+
+
+class LockError(PatternError):
+    """Something about a lock, semaphore or election. `key` is its name as the program gave it."""
+
+    def __init__(self, key: str, message: str) -> None:
+        self.key = key
+        super().__init__(f"{message} ({key!r})")
+
+
+class LockTimeout(LockError, TimeoutError):
+    """It could not be had within the time that the caller wanted to wait. Nothing is held, nothing waits."""
+
+
+class LockLost(LockError):
+    """It was held, and ended before it was released. `reason` says how that was noticed.
+
+    What the critical section did after that moment may overlap with another holder; a resource that checks fencing
+    tokens has refused it.
+    """
+
+    def __init__(self, key: str, reason: str) -> None:
+        self.reason = reason
+        super().__init__(key, f"the lock was lost: {reason}")
+
+
+class LockNotOwned(LockError):
+    """Whoever asks does not hold it. Nothing was changed."""
+
+
+class LockAlreadyHeld(LockError):
+    """The task that wants it has it already, and would wait for itself."""
+
+
+class NotReplicated(LockError):
+    """Fewer replicas than asked for have confirmed the lock, so it was given back."""
+
+
+class StaleFencingToken(LockError):
+    """A later holder has written already: this one has lost its lock and must stop. Nothing was written."""
+
+    def __init__(self, key: str, token: int, newest: int) -> None:
+        self.token = token
+        self.newest = newest
+        super().__init__(key, f"fencing token {token} is older than {newest}, which was seen before")
 
 
 class ScriptContractError(PatternError):

@@ -61,9 +61,10 @@ class Commands(Protocol):
         """
         ...
 
-    def post(self, *args: Encodable, key: Key | None = None) -> None:
+    def post(self, *args: Encodable, key: Key | None = None, replay_safe: bool = False) -> None:
         """Send a command now, without waiting, behind everything sent before. Its reply is dropped.
 
         Synchronous, so it cannot be cancelled: this is how a cancelled operation undoes what it did.
+        `replay_safe=True` lets it survive the loss of the connection.
         """
         ...

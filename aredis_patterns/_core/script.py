@@ -76,6 +76,15 @@ class Script:
         self._check(keys, args)
         return await self._run(commands, keys, args, deadline)
 
+    def post(self, commands: Commands, *, keys: Sequence[Key], args: Sequence[Encodable] = ()) -> None:
+        """Run the script without waiting, behind everything sent before; its reply is dropped. Synchronous.
+
+        The text goes along, because nobody is there to repair NOSCRIPT. Sent again after a lost connection, so only for
+        scripts whose second execution changes nothing, as undoing is.
+        """
+        self._check(keys, args)
+        commands.post("EVAL", self.text, len(keys), *keys, *args, key=keys[0], replay_safe=True)
+
     async def many(
         self,
         commands: Commands,

@@ -223,9 +223,9 @@ class ClusterLanes:
                 replies[at] = await self.send(packed[at], key, flags[at], deadline)
         return replies
 
-    def post(self, *args: Encodable, key: Key | None = None) -> None:
+    def post(self, *args: Encodable, key: Key | None = None, replay_safe: bool = False) -> None:
         """See `Commands.post`. A redirection is followed in the background."""
-        future = self.lane_for(key).submit(pack(args), RAW)
+        future = self.lane_for(key).submit(pack(args), RAW | REPEATABLE if replay_safe else RAW)
         future.add_done_callback(lambda done: self._follow_post(done, pack(args), key))
 
     def _follow_post(self, done: asyncio.Future[Any], packed: bytes, key: Key | None) -> None:

@@ -123,9 +123,9 @@ class Lanes:
             await lane.room(deadline)
         return await _settle([lane.submit(packed, flags, deadline) for packed, flags in entries])
 
-    def post(self, *args: Encodable, key: Key | None = None) -> None:
+    def post(self, *args: Encodable, key: Key | None = None, replay_safe: bool = False) -> None:
         """See `Commands.post`."""
-        future = self.lane_for(key).submit(pack(args), RAW)
+        future = self.lane_for(key).submit(pack(args), RAW | REPEATABLE if replay_safe else RAW)
         future.add_done_callback(_ignore)
 
     async def close(self) -> None:

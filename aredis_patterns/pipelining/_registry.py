@@ -111,9 +111,9 @@ class ClientCommands:
         """See `Commands.batch`."""
         return self.here().batch(commands, key=key, replay_safe=replay_safe, deadline=deadline)
 
-    def post(self, *args: Encodable, key: Key | None = None) -> None:
+    def post(self, *args: Encodable, key: Key | None = None, replay_safe: bool = False) -> None:
         """See `Commands.post`."""
-        self.here().post(*args, key=key)
+        self.here().post(*args, key=key, replay_safe=replay_safe)
 
     def on_push(
         self, kind: str, handler: Callable[[Sequence[Any]], None], *, key: Key | None = None

@@ -1,0 +1,68 @@
+"""The keys of this family. All keys of one object share a slot.
+
+    <namespace>:lock:{<key>}            Lock, MultiLock, Redlock, synchronized; :fence, :queue
+    <namespace>:leader:{<key>}          LeaderElection; :fence, :queue
+    <namespace>:permits:{<key>}         Semaphore; :fence, :queue
+    <namespace>:rwlock:{<key>}          ReadWriteLock; :fence, :readers, :writers
+    <namespace>:latch:{<key>}           CountDownLatch; :queue
+    <namespace>:fenced:{<key>}          FencedStore
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from aredis_patterns._core.keys import Keyspace
+from aredis_patterns.types import Key
+
+__all__ = ["LockKeys", "ReadWriteKeys", "fenced_key", "latch_keys", "lock_keys", "permit_keys", "read_write_keys"]
+
+
+class LockKeys(NamedTuple):
+    """What is held, the last fence, and those who wait."""
+
+    held: str
+    fence: str
+    queue: str
+
+
+class ReadWriteKeys(NamedTuple):
+    """What is held, the last fence, and those who wait, by what they want."""
+
+    held: str
+    fence: str
+    readers: str
+    writers: str
+
+
+def lock_keys(namespace: str, key: Key, kind: Literal["lock", "leader"] = "lock") -> LockKeys:
+    """Keys of a lock."""
+    return _three(Keyspace(namespace, kind), key)
+
+
+def permit_keys(namespace: str, key: Key) -> LockKeys:
+    """Keys of a semaphore."""
+    return _three(Keyspace(namespace, "permits"), key)
+
+
+def read_write_keys(namespace: str, key: Key) -> ReadWriteKeys:
+    """Keys of a read-write lock."""
+    space = Keyspace(namespace, "rwlock")
+    return ReadWriteKeys(
+        space.key(key), space.key(key, "fence"), space.key(key, "readers"), space.key(key, "writers")
+    )
+
+
+def latch_keys(namespace: str, key: Key) -> tuple[str, str]:
+    """Who has arrived, and who waits."""
+    space = Keyspace(namespace, "latch")
+    return space.key(key), space.key(key, "queue")
+
+
+def fenced_key(namespace: str, key: Key) -> str:
+    """The hash of a fenced value."""
+    return Keyspace(namespace, "fenced").key(key)
+
+
+def _three(space: Keyspace, key: Key) -> LockKeys:
+    return LockKeys(space.key(key), space.key(key, "fence"), space.key(key, "queue"))

@@ -1,0 +1,132 @@
+"""What all locks on one client share in one event loop: the ordered commands, the renewals, the waiting rooms.
+
+Found by `runtime_of(client)`. Nothing runs while nothing is held or waited for. It keeps no client alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import weakref
+from collections import defaultdict
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final
+
+from redis.asyncio import RedisCluster
+from redis.crc import key_slot
+
+from aredis_patterns.locks._lease import Lease
+from aredis_patterns.locks._renewal import Renewals
+from aredis_patterns.locks._scripts import lock_renew
+from aredis_patterns.locks._waiting import Room
+from aredis_patterns.pipelining import lane_of
+from aredis_patterns.types import Commands, RedisClient
+
+__all__ = ["LockRenewer", "Runtime", "close_locks", "runtime_of"]
+
+BATCH: Final = 200
+"""Locks renewed by one command: far below the 64 KiB above which a command leaves the lane."""
+
+_log: Final = logging.getLogger("aredis_patterns.locks")
+_by_client: weakref.WeakKeyDictionary[Any, weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Runtime]]
+_by_client = weakref.WeakKeyDictionary()
+
+
+class Runtime:
+    """One per client and event loop."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self.loop: Final = asyncio.get_running_loop()
+        self.commands: Final[Commands] = lane_of(client).here()
+        self.cluster: Final = isinstance(client, RedisCluster)
+        self.renewals: Final = Renewals(self.loop)
+        self.lock_renewer: Final = LockRenewer(self.commands, grouped=self.cluster)
+        self._rooms: weakref.WeakValueDictionary[str, Room] = weakref.WeakValueDictionary()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._told = False
+
+    def room(self, key: str) -> Room:
+        """The one place in this process where `key` is waited for."""
+        room = self._rooms.get(key)
+        if room is None:
+            room = self._rooms[key] = Room(self.loop)
+        return room
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run in the background, until closed."""
+        task = self.loop.create_task(work, name="look after a lock")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def cannot_listen(self, error: Exception) -> None:
+        """Say once that those who wait have to poll."""
+        if not self._told:
+            self._told = True
+            _log.warning("waiting for locks by polling, without order: cannot listen to a channel: %s", error)
+
+    async def aclose(self) -> None:
+        """End what runs. What is still held ends with its ttl."""
+        await self.renewals.aclose()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class LockRenewer:
+    """Renews locks, many with one command; in a Cluster one command per slot, all in one write per node."""
+
+    def __init__(self, commands: Commands, *, grouped: bool) -> None:
+        self._commands = commands
+        self._grouped = grouped
+
+    async def renew(self, leases: Sequence[Lease], ttl: Sequence[float], deadline: float) -> Sequence[int]:
+        """See `Renewer.renew`. A lease with several keys is held while each of them is."""
+        todo = [
+            (at, key, token, round(seconds * 1000))
+            for at, (lease, seconds) in enumerate(zip(leases, ttl, strict=True))
+            for key, token in lease.claims
+        ]
+        held = [1] * len(leases)
+
+        async def renew_some(some: list[tuple[int, str, str, int]]) -> None:
+            claims = [word for _, _, token, millis in some for word in (token, millis)]
+            answers = await lock_renew(
+                self._commands, lock=[key for _, key, _, _ in some], claims=claims, deadline=deadline
+            )
+            for (at, *_), answer in zip(some, answers, strict=True):
+                held[at] &= answer
+
+        await asyncio.gather(*(renew_some(some) for some in self._batches(todo)))
+        return held
+
+    def _batches(self, todo: list[tuple[int, str, str, int]]) -> list[list[tuple[int, str, str, int]]]:
+        if not self._grouped:
+            return [todo[start : start + BATCH] for start in range(0, len(todo), BATCH)]
+        by_slot: dict[int, list[tuple[int, str, str, int]]] = defaultdict(list)
+        for entry in todo:
+            by_slot[key_slot(entry[1].encode())].append(entry)
+        return list(by_slot.values())
+
+
+def runtime_of(client: RedisClient) -> Runtime:
+    """The runtime of a client in the running loop, made on first use."""
+    by_loop = _by_client.get(client)
+    if by_loop is None:
+        by_loop = _by_client[client] = weakref.WeakKeyDictionary()
+    loop = asyncio.get_running_loop()
+    found = by_loop.get(loop)
+    if found is None:
+        for old in [each for each in by_loop if each.is_closed()]:  # a runtime refers to its loop
+            del by_loop[old]
+        found = by_loop[loop] = Runtime(client)
+    return found
+
+
+async def close_locks(client: RedisClient) -> None:
+    """End the background work of all locks on this client in the running loop. Using them again begins anew."""
+    by_loop = _by_client.get(client)
+    found = by_loop.pop(asyncio.get_running_loop(), None) if by_loop is not None else None
+    if found is not None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await found.aclose()
