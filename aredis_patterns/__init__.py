@@ -30,6 +30,7 @@ from aredis_patterns.exceptions import (
     ServerTooOld,
     ServerUnavailable,
     SlowConsumer,
+    StaleFencingToken,
     TopicFull,
     UnsupportedPlatform,
     WindowClosed,
@@ -57,6 +58,7 @@ from aredis_patterns.leaderboards import (
     Update,
     Window,
 )
+from aredis_patterns.locks import Lease, LeaseOptions, Lock, Lockable, LockInfo, LockStatistics
 from aredis_patterns.pipelining import (
     ClientCommands,
     Inbox,
@@ -118,6 +120,13 @@ __all__ = [
     "RateLimitResult",
     "SlidingWindowLogLimiter",
     "TokenBucketLimiter",
+    # locks and coordination
+    "Lease",
+    "LeaseOptions",
+    "Lock",
+    "LockInfo",
+    "LockStatistics",
+    "Lockable",
     # metrics and traces
     "Instrumentation",
     "Kind",
@@ -191,6 +200,7 @@ __all__ = [
     "ServerTooOld",
     "ServerUnavailable",
     "SlowConsumer",
+    "StaleFencingToken",
     "TopicFull",
     "UnsupportedPlatform",
     "WindowClosed",

@@ -17,10 +17,12 @@ from aredis_patterns._core.diagnosis import check_version
 from aredis_patterns._core.instrumentation import Instrumentation, instrument
 from aredis_patterns.embedded import EmbeddedServer
 from aredis_patterns.leaderboards import BoardOptions, Leaderboard, Trending, TrendOptions
+from aredis_patterns.locks import LeaseOptions, Lock
+from aredis_patterns.locks._runtime import close_locks
 from aredis_patterns.pipelining import ClientCommands, LaneStatistics, PipelinedRedis, PipelinedRedisCluster, lane_of
 from aredis_patterns.pubsub import PubSub, PubSubOptions
 from aredis_patterns.ratelimit import FixedWindowLimiter, Limit, SlidingWindowLogLimiter, TokenBucketLimiter
-from aredis_patterns.types import RedisClient
+from aredis_patterns.types import Key, RedisClient
 
 __all__ = ["Patterns"]
 
@@ -136,6 +138,7 @@ class Patterns:
         for each in tuple(self._made):
             await each.aclose()
         if self._client is not None:
+            await close_locks(self._client)
             await lane_of(self._client).aclose()
         if self._url is not None:
             self._client = None
@@ -197,6 +200,11 @@ class Patterns:
         if "valkey_version" in info:
             return f"Valkey {info['valkey_version']}"
         return f"Redis {info.get('redis_version', 'of unknown version')}"
+
+    def lock(self, key: Key, *, fair: bool = False, **options: Unpack[LeaseOptions]) -> Lock:
+        """A lock on this client: `async with p.lock("invoice:42") as lease:`. `options` are those of `Lock`."""
+        options.setdefault("namespace", self.namespace)
+        return Lock(self.client, key, fair=fair, **options)
 
     def pubsub(self, **options: Unpack[PubSubOptions]) -> PubSub[Any]:
         """Publish and subscribe on this client. `options` are those of `PubSub`; it is closed with the hub."""

@@ -1,11 +1,11 @@
 """The keys of this family. All keys of one object share a slot.
 
-    <namespace>:lock:{<key>}            Lock, MultiLock, Redlock, synchronized; :fence, :queue
-    <namespace>:leader:{<key>}          LeaderElection; :fence, :queue
-    <namespace>:permits:{<key>}         Semaphore; :fence, :queue
-    <namespace>:rwlock:{<key>}          ReadWriteLock; :fence, :readers, :writers
-    <namespace>:latch:{<key>}           CountDownLatch; :queue
-    <namespace>:fenced:{<key>}          FencedStore
+<namespace>:lock:{<key>}            Lock, MultiLock, Redlock, synchronized; :fence, :queue
+<namespace>:leader:{<key>}          LeaderElection; :fence, :queue
+<namespace>:permits:{<key>}         Semaphore; :fence, :queue
+<namespace>:rwlock:{<key>}          ReadWriteLock; :fence, :readers, :writers
+<namespace>:latch:{<key>}           CountDownLatch; :queue
+<namespace>:fenced:{<key>}          FencedStore
 """
 
 from __future__ import annotations
@@ -48,9 +48,7 @@ def permit_keys(namespace: str, key: Key) -> LockKeys:
 def read_write_keys(namespace: str, key: Key) -> ReadWriteKeys:
     """Keys of a read-write lock."""
     space = Keyspace(namespace, "rwlock")
-    return ReadWriteKeys(
-        space.key(key), space.key(key, "fence"), space.key(key, "readers"), space.key(key, "writers")
-    )
+    return ReadWriteKeys(space.key(key), space.key(key, "fence"), space.key(key, "readers"), space.key(key, "writers"))
 
 
 def latch_keys(namespace: str, key: Key) -> tuple[str, str]:

@@ -44,7 +44,11 @@ class Issuer(Protocol):
     key: str
     ttl: float
     renewals: Renewals
-    renewer: Renewer
+
+    @property
+    def renewer(self) -> Renewer:
+        """Who prolongs it."""
+        ...
 
     async def give_back(self, lease: Lease) -> bool:
         """End it on the server; whether it was still ours."""

@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 from aredis_patterns.exceptions import PatternError
 from aredis_patterns.locks._lease import EXPIRED, GONE, MAX_HOLD, UNREACHABLE, Lease, margin
 
-__all__ = ["Renewals", "RenewalStatistics", "Renewer"]
+__all__ = ["RenewalStatistics", "Renewals", "Renewer"]
 
 RETRY: Final = (0.05, 0.25)
 """Seconds, from and to, before a failed renewal is tried again."""
@@ -86,12 +86,16 @@ class Renewals:
 
     async def aclose(self) -> None:
         """End what runs. Leases that are still held end with their ttl."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer, self._when = None, _NEVER
+        self.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._when = None, _NEVER
 
     def _arm(self, when: float) -> None:
         if self._timer is not None:

@@ -6,7 +6,6 @@ Found by `runtime_of(client)`. Nothing runs while nothing is held or waited for.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import weakref
 from collections import defaultdict
@@ -21,6 +20,7 @@ from aredis_patterns.locks._renewal import Renewals
 from aredis_patterns.locks._scripts import lock_renew
 from aredis_patterns.locks._waiting import Room
 from aredis_patterns.pipelining import lane_of
+from aredis_patterns.pipelining._per_loop import PerLoop
 from aredis_patterns.types import Commands, RedisClient
 
 __all__ = ["LockRenewer", "Runtime", "close_locks", "runtime_of"]
@@ -29,15 +29,13 @@ BATCH: Final = 200
 """Locks renewed by one command: far below the 64 KiB above which a command leaves the lane."""
 
 _log: Final = logging.getLogger("aredis_patterns.locks")
-_by_client: weakref.WeakKeyDictionary[Any, weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Runtime]]
-_by_client = weakref.WeakKeyDictionary()
 
 
 class Runtime:
     """One per client and event loop."""
 
     def __init__(self, client: RedisClient) -> None:
-        self.loop: Final = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self.commands: Final[Commands] = lane_of(client).here()
         self.cluster: Final = isinstance(client, RedisCluster)
         self.renewals: Final = Renewals(self.loop)
@@ -45,6 +43,7 @@ class Runtime:
         self._rooms: weakref.WeakValueDictionary[str, Room] = weakref.WeakValueDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
         self._told = False
+        self.closed = False
 
     def room(self, key: str) -> Room:
         """The one place in this process where `key` is waited for."""
@@ -65,12 +64,18 @@ class Runtime:
             self._told = True
             _log.warning("waiting for locks by polling, without order: cannot listen to a channel: %s", error)
 
-    async def aclose(self) -> None:
-        """End what runs. What is still held ends with its ttl."""
+    async def close(self) -> None:
+        """End what runs."""
+        self.closed = True
         await self.renewals.aclose()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def abandon(self) -> None:
+        """The client was collected: nobody can hold anything."""
+        self.closed = True
+        self.renewals.stop()
 
 
 class LockRenewer:
@@ -92,7 +97,7 @@ class LockRenewer:
         async def renew_some(some: list[tuple[int, str, str, int]]) -> None:
             claims = [word for _, _, token, millis in some for word in (token, millis)]
             answers = await lock_renew(
-                self._commands, lock=[key for _, key, _, _ in some], claims=claims, deadline=deadline
+                self._commands, locks=[key for _, key, _, _ in some], claims=claims, deadline=deadline
             )
             for (at, *_), answer in zip(some, answers, strict=True):
                 held[at] &= answer
@@ -109,24 +114,18 @@ class LockRenewer:
         return list(by_slot.values())
 
 
+_runtimes: Final[PerLoop[Runtime]] = PerLoop(Runtime)
+
+
 def runtime_of(client: RedisClient) -> Runtime:
     """The runtime of a client in the running loop, made on first use."""
-    by_loop = _by_client.get(client)
-    if by_loop is None:
-        by_loop = _by_client[client] = weakref.WeakKeyDictionary()
-    loop = asyncio.get_running_loop()
-    found = by_loop.get(loop)
-    if found is None:
-        for old in [each for each in by_loop if each.is_closed()]:  # a runtime refers to its loop
-            del by_loop[old]
-        found = by_loop[loop] = Runtime(client)
-    return found
+    return _runtimes.here(client)
 
 
 async def close_locks(client: RedisClient) -> None:
-    """End the background work of all locks on this client in the running loop. Using them again begins anew."""
-    by_loop = _by_client.get(client)
-    found = by_loop.pop(asyncio.get_running_loop(), None) if by_loop is not None else None
+    """End the background work of all locks on this client in the running loop. What is still held ends with its ttl.
+    Using them again begins anew."""
+    found = _runtimes.existing(client)
     if found is not None:
-        with contextlib.suppress(asyncio.CancelledError):
-            await found.aclose()
+        _runtimes.forget(client)
+        await found.close()

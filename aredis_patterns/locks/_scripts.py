@@ -122,10 +122,10 @@ async def lock_transfer(
 
 
 async def lock_renew(
-    commands: Commands, *, lock: Sequence[str], claims: Sequence[str | int], deadline: float | None
+    commands: Commands, *, locks: Sequence[str], claims: Sequence[str | int], deadline: float | None
 ) -> list[int]:
     """See lua/lock_renew.lua. One round trip; all keys on one node of a Cluster, in one slot."""
-    held: list[int] = await _LOCK_RENEW(commands, keys=lock, args=claims, deadline=deadline)
+    held: list[int] = await _LOCK_RENEW(commands, keys=locks, args=claims, deadline=deadline)
     return held
 
 

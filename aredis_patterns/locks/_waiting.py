@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from aredis_patterns.locks._runtime import Runtime
     from aredis_patterns.pipelining import Inbox
 
-__all__ = ["Grant", "Resource", "Room", "Waiter", "attempt_once", "wait_in_queue"]
+__all__ = ["Grant", "Resource", "Room", "Waiter", "obtain", "obtain_within"]
 
 LONGEST_REST: Final = 5.0
 """Seconds after which a waiting process looks for itself, whatever it was told: keys can be deleted without a word."""
@@ -61,40 +61,42 @@ class Grant(NamedTuple):
 class Waiter:
     """One attempt to acquire, under one token."""
 
-    __slots__ = ("_future", "_loop", "_woken", "gone", "grant", "ticket", "token")
+    __slots__ = ("_future", "_loop", "asked", "gone", "grant", "in_line", "ticket", "token", "waited", "woken")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.token: Final = next_token()
         self.ticket = 0
         self.grant: Grant | None = None
         """Set by whoever hands a lock over inside this process."""
+        self.asked = False
+        """Whether the server may know this token."""
+        self.in_line = False
+        self.waited = False
         self.gone = False
+        self.woken = False
+        """Whether there may be something to have that has not been looked into."""
         self._loop = loop
-        self._woken = False
         self._future: asyncio.Future[None] | None = None
 
     def wake(self, _: bytes | None = None) -> None:
         """There may be something to have."""
-        self._woken = True
+        self.woken = True
         if self._future is not None and not self._future.done():
             self._future.set_result(None)
 
-    def attempting(self) -> None:
-        """What was said until now is being looked into."""
-        self._woken = False
-
     async def rest(self, seconds: float | None = None) -> None:
         """Until woken, or for so long at most."""
-        if self._woken:
-            return
-        self._future = self._loop.create_future()
-        timer = None if seconds is None else self._loop.call_later(seconds, self.wake)
-        try:
-            await self._future
-        finally:
-            self._future = None
-            if timer is not None:
-                timer.cancel()
+        self.waited = True
+        if not self.woken:
+            self._future = self._loop.create_future()
+            timer = None if seconds is None else self._loop.call_later(seconds, self.wake)
+            try:
+                await self._future
+            finally:
+                self._future = None
+                if timer is not None:
+                    timer.cancel()
+        self.woken = False  # or a waiter whose turn it is not would never rest again
 
 
 class Resource(Protocol):
@@ -137,20 +139,21 @@ class Room:
     def join(self, waiter: Waiter, *, line_up: bool) -> None:
         self._waiters.add(waiter)
         if line_up:
+            waiter.in_line = True
             self.line.append(waiter)
 
     def part(self, waiter: Waiter) -> None:
         self._waiters.discard(waiter)
         waiter.gone = True
-        if waiter in self.line:
+        if waiter.in_line:
             first = self.line[0] is waiter
             self.line.remove(waiter)
             if first:
                 self.call_first()
 
-    def may_ask(self, waiter: Waiter, *, lines_up: bool) -> bool:
-        """Whether it is this waiter's turn to ask the server."""
-        return not lines_up or (self.holder is None and self.line[0] is waiter)
+    def may_ask(self, waiter: Waiter) -> bool:
+        """Whether it is this waiter's turn to ask the server. Who does not stand in the line may always."""
+        return not waiter.in_line or (self.holder is None and self.line[0] is waiter)
 
     def call_first(self) -> None:
         """Whoever stands first may ask now."""
@@ -159,7 +162,9 @@ class Room:
 
     def look_after(self, milliseconds: int, resource: Resource, *, guard: bool = False) -> None:
         """Look when what is in the way should be over. The earlier of two such wishes counts."""
-        rest = LONGEST_REST if milliseconds < 0 else min(milliseconds / 1000 + random.uniform(0.003, 0.015), LONGEST_REST)
+        rest = (
+            LONGEST_REST if milliseconds < 0 else min(milliseconds / 1000 + random.uniform(0.003, 0.015), LONGEST_REST)
+        )
         when = self.loop.time() + rest
         self._on_guard |= guard
         if self._timer is not None:
@@ -190,43 +195,57 @@ class Room:
             waiter.wake()
 
 
-async def attempt_once(resource: Resource, waiter: Waiter, *, enqueue: bool) -> tuple[Answer, float]:
-    """Ask once; whatever goes wrong, nothing stays behind. Returns the answer and when it was asked for."""
-    start = resource.runtime.loop.time()
-    try:
-        return await resource.attempt(waiter, enqueue=enqueue), start
-    except BaseException as error:
-        _undo(resource, waiter, error)
-        raise
-
-
-async def wait_in_queue(resource: Resource, waiter: Waiter) -> Grant:
-    """Wait until granted. Ends otherwise only by being cancelled, or with an error of the server; then nothing stays
-    behind."""
-    room, lines_up = resource.room, resource.lines_up
-    room.join(waiter, line_up=lines_up)
+async def obtain(resource: Resource, waiter: Waiter, *, wait: bool) -> Grant | None:
+    """A grant; None without one if it may not wait. Ends otherwise only by being cancelled, or with an error of the
+    server; then nothing stays behind."""
+    room, inbox = resource.room, resource.inbox
+    room.join(waiter, line_up=resource.lines_up)
     pauses = exponential(first=0.005, longest=0.1)
     try:
         while waiter.grant is None:
             pause = None
-            if room.may_ask(waiter, lines_up=lines_up):
-                listening = await _listen(resource, waiter)
-                waiter.attempting()
-                start = resource.runtime.loop.time()
+            if room.may_ask(waiter):
+                # The first attempt spares opening the inbox: most locks are free.
+                listening = wait and (await _listen(resource, waiter) if waiter.asked else _overhear(inbox, waiter))
+                waiter.woken, first, waiter.asked = False, not waiter.asked, True
+                start = room.loop.time()
                 answer = await resource.attempt(waiter, enqueue=listening)
                 if answer.granted:
                     return Grant(answer.fence, start)
                 waiter.ticket = answer.ticket
-                room.look_after(answer.again, resource)
+                room.look_after(answer.again, resource, guard=answer.again == 0)
+                if wait and first and not listening:
+                    continue
                 pause = None if listening else next(pauses)
+            if not wait:
+                return None
             await waiter.rest(pause)
         return waiter.grant
     except BaseException as error:
-        _undo(resource, waiter, error)
+        if waiter.asked:
+            _undo(resource, waiter, error)
         raise
     finally:
-        resource.inbox.forget(waiter.token)
+        inbox.forget(waiter.token)
         room.part(waiter)
+
+
+async def obtain_within(resource: Resource, waiter: Waiter, timeout: float | None) -> Grant | None:
+    """`obtain`, for so many seconds at most."""
+    if not timeout:
+        return await obtain(resource, waiter, wait=timeout is None)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout):
+            return await obtain(resource, waiter, wait=True)
+    return None
+
+
+def _overhear(inbox: Inbox, waiter: Waiter) -> bool:
+    """Be ready to be woken, if that costs nothing."""
+    if inbox.live:
+        inbox.expect(waiter.token, waiter.wake)
+        return True
+    return False
 
 
 async def _listen(resource: Resource, waiter: Waiter) -> bool:

@@ -28,6 +28,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from aredis_patterns._core.instrumentation import Listeners
 from aredis_patterns.exceptions import OutcomeUnknown, ServerUnavailable, WireClosed
 from aredis_patterns.pipelining._contract import RAW, REPEATABLE
 from aredis_patterns.pipelining._dedicated import run_dedicated
@@ -85,6 +86,9 @@ class NodeSource:
 
 class ClusterLanes:
     """One lane per node. Implements `Commands`; every command needs its `key`, or goes to the default node."""
+
+    listeners: Listeners | None = None
+    """Who is told of scripts that are run here."""
 
     def __init__(
         self,

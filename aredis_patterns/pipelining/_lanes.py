@@ -15,6 +15,7 @@ from typing import Any, Final
 from redis.asyncio.connection import ConnectionPool
 from redis.exceptions import BusyLoadingError, ReadOnlyError
 
+from aredis_patterns._core.instrumentation import Listeners
 from aredis_patterns.exceptions import OutcomeUnknown
 from aredis_patterns.pipelining._contract import RAW, REPEATABLE
 from aredis_patterns.pipelining._dedicated import run_dedicated
@@ -32,6 +33,9 @@ LOADING_PATIENCE: Final = 5.0
 
 class Lanes:
     """One lane, or a small fixed number with each key pinned to one of them."""
+
+    listeners: Listeners | None = None
+    """Who is told of scripts that are run here."""
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 from redis.asyncio import Redis, RedisCluster
 
-from aredis_patterns._core.instrumentation import listeners_of
+from aredis_patterns._core.instrumentation import Listeners, listeners_of
 from aredis_patterns.pipelining._cluster_lanes import ClusterLanes, NodeSource
 from aredis_patterns.pipelining._inbox import Inbox
 from aredis_patterns.pipelining._lane import Lane
@@ -29,6 +29,7 @@ class LoopCommands(Commands, Protocol):
     """The commands of one client in one loop, with a life of their own."""
 
     loop: asyncio.AbstractEventLoop
+    listeners: Listeners | None
 
     async def close(self) -> None: ...
     def abandon(self) -> None: ...
@@ -38,9 +39,10 @@ class LoopCommands(Commands, Protocol):
 
 def make_lanes(client: Any) -> LoopCommands:
     options: dict[str, Any] = getattr(client, "lane_options", {})
-    if isinstance(client, RedisCluster):
-        return ClusterLanes(client, **options)
-    return Lanes(client.connection_pool, **options)
+    cluster = isinstance(client, RedisCluster)
+    lanes = ClusterLanes(client, **options) if cluster else Lanes(client.connection_pool, **options)
+    lanes.listeners = listeners_of(client)
+    return lanes
 
 
 def make_listener(client: Any) -> Listener:

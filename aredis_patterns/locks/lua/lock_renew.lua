@@ -2,15 +2,18 @@
 --
 -- Never creates a key: a lock that vanished may have been somebody else's in between.
 --
--- KEYS[1..] lock       string  <ns>:lock:{<key>}         "<fence>\n<token>\n<inbox>\n<owner>"
+-- KEYS[1..] locks      string  <ns>:lock:{<key>}         "<fence>\n<token>\n<inbox>\n<owner>"
 -- ARGV[1..] claims     pair    for each lock: token, then its new life in ms (never shortened)
 -- RETURN[1..] held     0|1     for each lock
 -- READ-ONLY no
 -- REPLAY-SAFE yes
 --
+local locks = {unpack(KEYS, 1)}
+local claims = {unpack(ARGV, 1)}
+
 local held = {}
-for i, lock in ipairs(KEYS) do
-  local token, ttl = ARGV[2 * i - 1], ARGV[2 * i]
+for i, lock in ipairs(locks) do
+  local token, ttl = claims[2 * i - 1], claims[2 * i]
   local holder = string.match(redis.call('GET', lock) or '', '^%d+\n([^\n]*)\n')
   held[i] = 0
   if holder == token then
