@@ -24,6 +24,10 @@
     │   ├── LockAlreadyHeld                                      this task has it and would wait for itself
     │   ├── NotReplicated                                        too few replicas have it: it was given back
     │   └── StaleFencingToken                                    the resource has seen a later holder
+    ├── QueueError
+    │   ├── QueueFull                                            a bounded queue had no room in time
+    │   ├── QueueClosed                                          this object was closed while somebody waited
+    │   └── LeaseLost                                            somebody else may have the message
     ├── ScriptContractError                                      a .lua header and its use disagree
     ├── RateLimitExceeded
     ├── SlowConsumer                                             a subscriber was slower than its buffer
@@ -56,9 +60,13 @@ __all__ = [
     "LockNotOwned",
     "LockTimeout",
     "NotReplicated",
+    "LeaseLost",
     "OutcomeUnknown",
     "PatternError",
     "PermissionDenied",
+    "QueueClosed",
+    "QueueError",
+    "QueueFull",
     "RateLimitExceeded",
     "ReadOnlyServer",
     "ReplyTimeout",
@@ -201,6 +209,36 @@ class StaleFencingToken(LockError):
         self.token = token
         self.newest = newest
         super().__init__(key, f"fencing token {token} is older than {newest}, which was seen before")
+class QueueError(PatternError):
+    """The root of the errors of queues. `queue` is the name."""
+
+    def __init__(self, queue: str, message: str) -> None:
+        self.queue = queue
+        super().__init__(message)
+
+
+class QueueFull(QueueError):
+    """A bounded queue had no room in time. Nothing was enqueued. `free` is the room that there was."""
+
+    def __init__(self, queue: str, free: int, wanted: int) -> None:
+        self.free = free
+        self.wanted = wanted
+        super().__init__(queue, f"queue {queue!r} has room for {free} more messages, not for {wanted}")
+
+
+class QueueClosed(QueueError):
+    """The queue object was closed while somebody waited. The queue itself is as it was."""
+
+    def __init__(self, queue: str) -> None:
+        super().__init__(queue, f"queue {queue!r} was closed")
+
+
+class LeaseLost(QueueError):
+    """The lease of this delivery had ended and the message is somebody else's now, or nobody's. Nothing was done."""
+
+    def __init__(self, queue: str, message_id: str) -> None:
+        self.message_id = message_id
+        super().__init__(queue, f"the lease of message {message_id} of queue {queue!r} was lost")
 
 
 class ScriptContractError(PatternError):

@@ -21,6 +21,7 @@ from aredis_patterns.locks import LeaseOptions, Lock
 from aredis_patterns.locks._runtime import close_locks
 from aredis_patterns.pipelining import ClientCommands, LaneStatistics, PipelinedRedis, PipelinedRedisCluster, lane_of
 from aredis_patterns.pubsub import PubSub, PubSubOptions
+from aredis_patterns.queues import QueueOptions, ReliableQueue, SimpleQueue, SimpleQueueOptions
 from aredis_patterns.ratelimit import FixedWindowLimiter, Limit, SlidingWindowLogLimiter, TokenBucketLimiter
 from aredis_patterns.types import Key, RedisClient
 
@@ -229,6 +230,22 @@ class Patterns:
         """What is popular now: `p.trending("articles", half_life=3600)`."""
         options.setdefault("namespace", self.namespace)
         return Trending(self.client, name, **options)
+
+    def queue(self, name: str, **options: Unpack[QueueOptions]) -> ReliableQueue[Any]:
+        """A reliable queue on this client: `p.queue("mails", lease=10)`. Closed with the hub."""
+        options.setdefault("namespace", self.namespace)
+        options.setdefault("codec", self.codec)
+        queue: ReliableQueue[Any] = ReliableQueue(self.client, name, **options)
+        self._made.add(queue)
+        return queue
+
+    def simple_queue(self, name: str, **options: Unpack[SimpleQueueOptions]) -> SimpleQueue[Any]:
+        """A simple queue on this client. Closed with the hub."""
+        options.setdefault("namespace", self.namespace)
+        options.setdefault("codec", self.codec)
+        queue: SimpleQueue[Any] = SimpleQueue(self.client, name, **options)
+        self._made.add(queue)
+        return queue
 
     def statistics(self) -> LaneStatistics:
         """What the wire has done in this event loop so far."""

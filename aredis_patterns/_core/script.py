@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from importlib import resources
 from typing import Any, Final
 
@@ -23,10 +24,12 @@ from aredis_patterns._core.script_header import Header, parse_header
 from aredis_patterns.exceptions import ScriptContractError
 from aredis_patterns.types import Command, Commands, Encodable, Key
 
-__all__ = ["MOST_REPAIRS", "Script"]
+__all__ = ["MOST_REPAIRS", "Script", "assemble"]
 
 MOST_REPAIRS: Final = 3
 """Slots may move and caches may be flushed between repair and call, but not for ever."""
+
+_INCLUDE: Final = re.compile(r"-- INCLUDE (_\w+)\s*")
 
 _SHORTEST_DEADLINE: Final = 0.001
 
@@ -53,8 +56,13 @@ class Script:
 
     @classmethod
     def load(cls, package: str, name: str) -> Script:
-        """The script `lua/<name>.lua` beside `package`. Reads the file; ScriptContractError if its header is wrong."""
-        text = resources.files(package).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+        """The script `lua/<name>.lua` beside `package`. Reads the file; ScriptContractError if its header is wrong.
+
+        A header line `-- INCLUDE _part` stands for the header lines of `lua/_part.lua`; its code goes before the code of
+        the script.
+        """
+        folder = resources.files(package).joinpath("lua")
+        text = assemble(name, lambda each: folder.joinpath(f"{each}.lua").read_text(encoding="utf-8"))
         return cls(name, text, family=package.rpartition(".")[2])
 
     async def __call__(
@@ -164,6 +172,29 @@ class Script:
     def __repr__(self) -> str:
         kind = "read-only" if self.header.read_only else "replay-safe" if self._repeatable else "once only"
         return f"<Script {self.name} {self.sha[:8]}, {kind}>"
+
+
+def assemble(name: str, read: Callable[[str], str]) -> str:
+    """The text of the script `name` with what it includes; `read` gives the text of a file by its name."""
+    header, body = _split(read(name))
+    lines: list[str] = []
+    parts: list[str] = []
+    for line in header:
+        included = _INCLUDE.fullmatch(line)
+        if included is None:
+            lines.append(line)
+            continue
+        above, code = _split(read(included[1]))
+        lines += above
+        parts.append(code)
+    return "\n".join([*lines, *parts, body])
+
+
+def _split(text: str) -> tuple[list[str], str]:
+    """The comment lines at the top, and the rest."""
+    lines = text.split("\n")
+    end = next((number for number, line in enumerate(lines) if not line.startswith("--")), len(lines))
+    return lines[:end], "\n".join(lines[end:])
 
 
 def _names(fields: Iterable[Any]) -> str:
