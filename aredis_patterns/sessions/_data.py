@@ -1,0 +1,186 @@
+"""What an application keeps in a session, and how it becomes fields of a hash: one field per attribute, each JSON.
+
+What has changed is found by comparing bytes, so a list that was appended to is seen without a flag; what nobody looked
+at is neither decoded nor compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
+
+from aredis_patterns._core.codecs import JSONCodec
+from aredis_patterns.exceptions import DecodeError, EncodeError
+
+__all__ = ["Changes", "Layout", "MappingLayout", "ModelLayout", "SessionData", "size_of"]
+
+M = TypeVar("M")
+
+MOST_ATTRIBUTES: Final = 1000
+"""What one call of a script takes, with room to spare."""
+
+_JSON: Final[JSONCodec[Any]] = JSONCodec()
+
+
+class SessionData(MutableMapping[str, Any]):
+    """The attributes of a session: a dict of JSON values, each decoded when it is first looked at.
+
+    Names are str. Values are what JSON knows; tuples come back as lists. Changes are kept by `store.save(session)`,
+    also those inside of a value.
+    """
+
+    __slots__ = ("_decoded", "_items")
+
+    def __init__(self, stored: Mapping[str, bytes] | None = None) -> None:
+        self._items: Final[dict[str, Any]] = dict(stored or ())
+        self._decoded: Final[set[str]] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        value = self._items[name]
+        if name not in self._decoded:
+            value = self._items[name] = _JSON.decode(value)
+            self._decoded.add(name)
+        return value
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._items[name] = value
+        self._decoded.add(name)
+
+    def __delitem__(self, name: str) -> None:
+        del self._items[name]
+        self._decoded.discard(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._items
+
+    def __repr__(self) -> str:
+        # Values may be secrets, and reprs end up in logs.
+        return f"SessionData({', '.join(map(repr, self._items))})"
+
+    def looked_at(self) -> dict[str, Any]:
+        """What somebody has seen or set: only this can have changed."""
+        return {name: self._items[name] for name in self._items if name in self._decoded}
+
+
+class Changes(NamedTuple):
+    """What a save has to send."""
+
+    written: dict[str, bytes]
+    removed: list[str]
+
+
+class Layout(Protocol[M]):
+    """Turns what the application sees into attributes, and back."""
+
+    def load(self, stored: Mapping[str, bytes]) -> M:
+        """DecodeError when it does not fit."""
+        ...
+
+    def dump(self, data: M) -> dict[str, bytes]:
+        """EncodeError when it cannot be written."""
+        ...
+
+    def changes(self, data: M, stored: Mapping[str, bytes]) -> Changes:
+        """What differs from `stored`, which `data` was loaded from. EncodeError as above."""
+        ...
+
+    def empty(self) -> M:
+        """What a visitor without a session has. TypeError when a model cannot be made from nothing."""
+        ...
+
+
+class MappingLayout:
+    """A dict of JSON values."""
+
+    def load(self, stored: Mapping[str, bytes]) -> SessionData:
+        """See `Layout.load`. Decodes nothing yet."""
+        return SessionData(stored)
+
+    def dump(self, data: Mapping[str, Any]) -> dict[str, bytes]:
+        """See `Layout.dump`."""
+        if not isinstance(data, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise EncodeError(f"the data of a session is a dict, got {type(data).__name__}")
+        return _encoded(data)
+
+    def changes(self, data: SessionData, stored: Mapping[str, bytes]) -> Changes:
+        """See `Layout.changes`."""
+        now = _encoded(data.looked_at())
+        written = {name: value for name, value in now.items() if not _same(stored.get(name), value)}
+        return Changes(written, [name for name in stored if name not in data])
+
+    def empty(self) -> SessionData:
+        """See `Layout.empty`."""
+        return SessionData()
+
+
+class ModelLayout(Generic[M]):
+    """A dataclass, `msgspec.Struct`, pydantic model or TypedDict: one attribute per member.
+
+    Attributes that the model does not know stay as they are, so old and new processes can run side by side.
+    """
+
+    def __init__(self, model: type[M]) -> None:
+        self._model: Final = model
+        self._codec: Final[JSONCodec[M]] = JSONCodec(model)
+
+    def load(self, stored: Mapping[str, bytes]) -> M:
+        """See `Layout.load`."""
+        members = [_JSON.encode(name) + b":" + value for name, value in stored.items()]
+        return self._codec.decode(b"{" + b",".join(members) + b"}")
+
+    def dump(self, data: M) -> dict[str, bytes]:
+        """See `Layout.dump`."""
+        members = _JSON.decode(self._codec.encode(data))
+        if not isinstance(members, dict):
+            raise EncodeError(f"the data of a session becomes a JSON object, {type(data).__name__} does not")
+        return _encoded(members)
+
+    def changes(self, data: M, stored: Mapping[str, bytes]) -> Changes:
+        """See `Layout.changes`."""
+        now = self.dump(data)
+        if now == stored:
+            return Changes({}, [])
+        # A member that is new in the model, or was written by another encoder, is no change by the application.
+        before = self.dump(self.load(stored))
+        written = {name: value for name, value in now.items() if before.get(name) != value}
+        return Changes(written, [name for name in before if name not in now and name in stored])
+
+    def empty(self) -> M:
+        """See `Layout.empty`."""
+        return self._model()
+
+
+def size_of(attributes: Mapping[str, bytes]) -> int:
+    """Bytes of all names and values, as the scripts count them (a name is stored with a point before it)."""
+    return sum(len(name.encode()) + 1 + len(value) for name, value in attributes.items())
+
+
+def _encoded(values: Mapping[str, Any]) -> dict[str, bytes]:
+    if len(values) > MOST_ATTRIBUTES:
+        raise EncodeError(f"a session has at most {MOST_ATTRIBUTES} attributes, got {len(values)}")
+    encoded: dict[str, bytes] = {}
+    for name, value in values.items():
+        if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise EncodeError(f"the name of an attribute is text, got {name!r}")
+        try:
+            name.encode()
+            encoded[name] = _JSON.encode(value)
+        except (EncodeError, UnicodeEncodeError) as error:
+            raise EncodeError(f"the attribute {name!r}: {error}") from error
+    return encoded
+
+
+def _same(before: bytes | None, now: bytes) -> bool:
+    """Whether both say the same: written by another encoder, the same value may be other bytes."""
+    if before is None or before == now:
+        return before == now
+    try:
+        return _JSON.encode(_JSON.decode(before)) == now
+    except DecodeError:
+        return False

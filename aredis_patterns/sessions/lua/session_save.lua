@@ -1,0 +1,65 @@
+-- Writes the attributes that have changed, and no others, if the session is still there.
+--
+-- A session that was ended meanwhile is not brought back: nothing is written. Writers of different attributes do not
+-- disturb each other. The size counts names and values, and is kept with them, so the bound holds whoever writes.
+--
+-- KEYS[1] session      hash     <ns>:sess:<name>:{<tag>}:<hash>
+-- ARGV[1] idle         ms       life without a request
+-- ARGV[2] absolute     ms       life in all
+-- ARGV[3] expected     version  write only if it is still this; 0: whatever it is
+-- ARGV[4] most         bytes    of all names and values; a save may always shrink
+-- ARGV[5] removed      count    how many of the fields are names to remove; the others are name and value in turn
+-- ARGV[6..] fields     text
+-- RETURN[1] status     0|1|2|3  gone, saved, another version, too large
+-- RETURN[2] version    version  after this
+-- RETURN[3] size       bytes    after this; of a save that is too large: what it would have been
+-- READ-ONLY no
+-- REPLAY-SAFE no
+--
+local session = KEYS[1]
+local idle = tonumber(ARGV[1])
+local absolute = tonumber(ARGV[2])
+local expected = tonumber(ARGV[3])
+local most = tonumber(ARGV[4])
+local removed = tonumber(ARGV[5])
+local fields = ARGV[6]
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local found = redis.call('HMGET', session, 'created', 'seen', 'version', 'size')
+if not found[1] or now >= math.min(found[2] + idle, found[1] + absolute) then
+  return {0, 0, 0}
+end
+local version, before = tonumber(found[3]), tonumber(found[4])
+if expected > 0 and expected ~= version then
+  return {2, version, before}
+end
+if not fields then
+  return {1, version, before}
+end
+
+-- Values are JSON and never empty: a length of 0 is a field that is not there.
+local size = before
+local first = 6 + removed
+for at = 6, first - 1 do
+  local length = redis.call('HSTRLEN', session, ARGV[at])
+  if length > 0 then
+    size = size - #ARGV[at] - length
+  end
+end
+for at = first, #ARGV, 2 do
+  local length = redis.call('HSTRLEN', session, ARGV[at])
+  size = size + #ARGV[at + 1] - length + (length == 0 and #ARGV[at] or 0)
+end
+if size > most and size > before then
+  return {3, version, size}
+end
+if removed > 0 then
+  redis.call('HDEL', session, unpack(ARGV, 6, first - 1))
+end
+if first <= #ARGV then
+  redis.call('HSET', session, unpack(ARGV, first))
+end
+redis.call('HSET', session, 'version', version + 1, 'size', size)
+return {1, version + 1, size}
