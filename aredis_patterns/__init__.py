@@ -33,6 +33,10 @@ from aredis_patterns.exceptions import (
     ServerRefused,
     ServerTooOld,
     ServerUnavailable,
+    SessionConflict,
+    SessionError,
+    SessionGone,
+    SessionTooLarge,
     SlowConsumer,
     StaleFencingToken,
     TopicFull,
@@ -114,6 +118,15 @@ from aredis_patterns.ratelimit import (
     RateLimitResult,
     SlidingWindowLogLimiter,
     TokenBucketLimiter,
+)
+from aredis_patterns.sessions import (
+    EndReason,
+    Session,
+    SessionData,
+    SessionEvent,
+    SessionInfo,
+    SessionStatistics,
+    SessionStore,
 )
 from aredis_patterns.types import Commands, RedisClient, Seconds
 
@@ -199,6 +212,14 @@ __all__ = [
     "SimpleQueue",
     "SimpleQueueOptions",
     "StoredMessage",
+    # sessions
+    "SessionStore",
+    "Session",
+    "SessionData",
+    "SessionInfo",
+    "SessionEvent",
+    "EndReason",
+    "SessionStatistics",
     # building blocks
     "Codec",
     "Commands",
@@ -241,6 +262,10 @@ __all__ = [
     "SlowConsumer",
     "StaleFencingToken",
     "TopicFull",
+    "SessionConflict",
+    "SessionError",
+    "SessionGone",
+    "SessionTooLarge",
     "UnsupportedPlatform",
     "WindowClosed",
     "WireClosed",

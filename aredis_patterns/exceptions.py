@@ -30,6 +30,10 @@
     │   └── LeaseLost                                            somebody else may have the message
     ├── ScriptContractError                                      a .lua header and its use disagree
     ├── RateLimitExceeded
+    ├── SessionError                                             a session was not written
+    │   ├── SessionGone                                          ... it has ended meanwhile
+    │   ├── SessionConflict                                      ... somebody else saved first
+    │   └── SessionTooLarge       (also ValueError)
     ├── SlowConsumer                                             a subscriber was slower than its buffer
     ├── TopicFull                                                a durable subscription still needs what is there
     ├── ScoreRangeError           (also ValueError)              a score that a float does not hold exactly
@@ -77,6 +81,10 @@ __all__ = [
     "ServerRefused",
     "ServerTooOld",
     "ServerUnavailable",
+    "SessionConflict",
+    "SessionError",
+    "SessionGone",
+    "SessionTooLarge",
     "SlowConsumer",
     "StaleFencingToken",
     "TopicFull",
@@ -293,3 +301,36 @@ class WindowClosed(PatternError, ValueError):
     def __init__(self, name: str, reason: str) -> None:
         self.name = name
         super().__init__(f"{name!r}: {reason}, nothing was written")
+
+
+class SessionError(PatternError):
+    """A session was not written. `handle` is its public name; what is stored is as it was."""
+
+    def __init__(self, handle: str, message: str) -> None:
+        self.handle = handle
+        super().__init__(f"session {handle[:9]}...: {message}")
+
+
+class SessionGone(SessionError):
+    """The session has ended meanwhile: it expired, was revoked, or goes on under another id. It is never brought back."""
+
+    def __init__(self, handle: str) -> None:
+        super().__init__(handle, "it has ended; nothing was written")
+
+
+class SessionConflict(SessionError):
+    """`save(session, if_version=...)`: somebody else saved first. `expected` and `actual` are versions."""
+
+    def __init__(self, handle: str, expected: int, actual: int) -> None:
+        self.expected = expected
+        self.actual = actual
+        super().__init__(handle, f"version {expected} was expected, but it is {actual}; nothing was written")
+
+
+class SessionTooLarge(SessionError, ValueError):
+    """The session would grow above `max_bytes`. `size` and `limit` are bytes of all names and values."""
+
+    def __init__(self, handle: str, size: int, limit: int) -> None:
+        self.size = size
+        self.limit = limit
+        super().__init__(handle, f"{size} bytes are more than max_bytes={limit}; nothing was written")

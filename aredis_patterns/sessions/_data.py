@@ -12,7 +12,17 @@ from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 from aredis_patterns._core.codecs import JSONCodec
 from aredis_patterns.exceptions import DecodeError, EncodeError
 
-__all__ = ["Changes", "Layout", "MappingLayout", "ModelLayout", "SessionData", "size_of"]
+__all__ = [
+    "Changes",
+    "Layout",
+    "MappingLayout",
+    "ModelLayout",
+    "SessionData",
+    "decode_meta",
+    "encode_meta",
+    "fields_of",
+    "size_of",
+]
 
 M = TypeVar("M")
 
@@ -154,6 +164,25 @@ class ModelLayout(Generic[M]):
     def empty(self) -> M:
         """See `Layout.empty`."""
         return self._model()
+
+
+def fields_of(attributes: Mapping[str, bytes]) -> list[str | bytes]:
+    """Name and value in turn, as the scripts take them."""
+    return [part for name, value in attributes.items() for part in (f".{name}", value)]
+
+
+def encode_meta(meta: Mapping[str, Any] | None) -> bytes:
+    """What was said of the device; nothing for nothing."""
+    return _JSON.encode(dict(meta)) if meta else b""
+
+
+def decode_meta(stored: bytes) -> Mapping[str, Any]:
+    """The opposite. What cannot be read must not keep a user from seeing, and ending, that session."""
+    try:
+        meta = _JSON.decode(stored) if stored else {}
+    except DecodeError:
+        return {}
+    return meta if isinstance(meta, dict) else {}
 
 
 def size_of(attributes: Mapping[str, bytes]) -> int:

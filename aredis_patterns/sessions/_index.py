@@ -39,9 +39,7 @@ class UserIndex:
         """
         most = self._server.rules.most
         while True:
-            reply = await self._server.index_add(
-                user, handle, left=left, most=most, created=created, replaces=replaces
-            )
+            reply = await self._server.index_add(user, handle, left=left, most=most, created=created, replaces=replaces)
             if reply.status == 0:
                 return None
             await self._settle(user, reply.due)

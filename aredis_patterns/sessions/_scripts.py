@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from aredis_patterns._core.script import Script
-from aredis_patterns.types import Commands
+from aredis_patterns.types import Commands, Encodable
 
 __all__ = [
     "Claim",
@@ -18,6 +18,7 @@ __all__ = [
     "Rotated",
     "Saved",
     "abandon_session",
+    "claim_many",
     "ends_claim",
     "index_add",
     "index_revoke",
@@ -95,6 +96,7 @@ class Peeked(NamedTuple):
     seen: int
     user: bytes
     meta: bytes
+    moved: bytes
 
 
 class Indexed(NamedTuple):
@@ -110,6 +112,7 @@ class Claim(NamedTuple):
 
     taken: list[bytes]
     next: int
+    now: int
 
 
 async def session_create(
@@ -128,7 +131,7 @@ async def session_create(
     deadline: float | None = None,
 ) -> int:
     """See lua/session_create.lua. One round trip."""
-    args = [handle, idle, absolute, keep, user, meta, size, *fields]
+    args: list[Encodable] = [handle, idle, absolute, keep, user, meta, size, *fields]
     (created,) = await _CREATE(commands, keys=[session, ends], args=args, deadline=deadline)
     return int(created)
 
@@ -146,7 +149,7 @@ async def session_load(
     deadline: float | None = None,
 ) -> Loaded:
     """See lua/session_load.lua. One round trip."""
-    args = [handle, idle, absolute, threshold, keep]
+    args: list[Encodable] = [handle, idle, absolute, threshold, keep]
     return Loaded(*await _LOAD(commands, keys=[session, ends], args=args, deadline=deadline))
 
 
@@ -163,7 +166,7 @@ async def session_save(
     deadline: float | None = None,
 ) -> Saved:
     """See lua/session_save.lua. One round trip."""
-    args = [idle, absolute, expected, most, removed, *fields]
+    args: list[Encodable] = [idle, absolute, expected, most, removed, *fields]
     return Saved(*await _SAVE(commands, keys=[session], args=args, deadline=deadline))
 
 
@@ -179,7 +182,7 @@ async def session_extend(
     deadline: float | None = None,
 ) -> Extended:
     """See lua/session_extend.lua. One round trip."""
-    args = [handle, idle, absolute, keep]
+    args: list[Encodable] = [handle, idle, absolute, keep]
     return Extended(*await _EXTEND(commands, keys=[session, ends], args=args, deadline=deadline))
 
 
@@ -203,7 +206,7 @@ async def session_rotate(
     deadline: float | None = None,
 ) -> Rotated:
     """See lua/session_rotate.lua. One round trip."""
-    args = [handle, moved, idle, absolute, keep, grace, note, int(login), user, meta, channel]
+    args: list[Encodable] = [handle, moved, idle, absolute, keep, grace, note, int(login), user, meta, channel]
     return Rotated(*await _ROTATE(commands, keys=[session, successor, ends], args=args, deadline=deadline))
 
 
@@ -223,15 +226,25 @@ async def session_destroy(
     deadline: float | None = None,
 ) -> Destroyed:
     """See lua/session_destroy.lua. One round trip."""
-    args = [handle, idle, absolute, keep, reason, owner, int(follow), channel]
+    args: list[Encodable] = [handle, idle, absolute, keep, reason, owner, int(follow), channel]
     return Destroyed(*await _DESTROY(commands, keys=[session, ends], args=args, deadline=deadline))
 
 
 def abandon_session(
-    commands: Commands, *, session: str, ends: str, handle: str, idle: int, absolute: int, keep: int
+    commands: Commands,
+    *,
+    session: str,
+    ends: str,
+    handle: str,
+    idle: int,
+    absolute: int,
+    keep: int,
+    reason: str,
+    channel: str,
 ) -> None:
-    """lua/session_destroy.lua for a session that nobody has heard of: sent behind what created it, answer unread."""
-    _DESTROY.post(commands, keys=[session, ends], args=[handle, idle, absolute, keep, "", "", 0, ""])
+    """lua/session_destroy.lua, sent behind what came before, its answer unread: undoes what a caller did not live to see."""
+    args: list[Encodable] = [handle, idle, absolute, keep, reason, "", 0, channel]
+    _DESTROY.post(commands, keys=[session, ends], args=args)
 
 
 async def session_peek(
@@ -263,7 +276,7 @@ async def index_add(
     deadline: float | None = None,
 ) -> Indexed:
     """See lua/index_add.lua. One round trip."""
-    args = [handle, created, left, absolute, most, replaces]
+    args: list[Encodable] = [handle, created, left, absolute, most, replaces]
     return Indexed(*await _INDEX_ADD(commands, keys=[index, revoked], args=args, deadline=deadline))
 
 
@@ -280,3 +293,11 @@ async def ends_claim(
 ) -> Claim:
     """See lua/ends_claim.lua. One round trip."""
     return Claim(*await _CLAIM(commands, keys=[ends], args=[lease, keep, most], deadline=deadline))
+
+
+async def claim_many(
+    commands: Commands, all_ends: Iterable[str], *, lease: int, keep: int, most: int, deadline: float | None = None
+) -> list[Claim]:
+    """lua/ends_claim.lua for each key. One round trip per node."""
+    calls = [([ends], [lease, keep, most]) for ends in all_ends]
+    return [Claim(*reply) for reply in await _CLAIM.many(commands, calls, deadline=deadline)]

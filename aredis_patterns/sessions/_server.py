@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from aredis_patterns.sessions import _scripts as scripts
 from aredis_patterns.sessions._keys import SessionKeys
+from aredis_patterns.sessions._rules import Rules
 from aredis_patterns.types import Commands
 
-__all__ = ["Rules", "SessionServer"]
+__all__ = ["SessionServer"]
 
 NOTE_MS: Final = 60_000
 """How long the old key of a rotated session says where it went: longer than any call that may still be under way."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What holds for every session of a store. Durations in ms, as the scripts take them."""
-
-    idle: int
-    absolute: int
-    threshold: int
-    keep: int
-    most: int
-    max_bytes: int
-    deadline: float
-    """Seconds, for the local timer."""
 
 
 class SessionServer:
@@ -132,7 +118,8 @@ class SessionServer:
             deadline=self.rules.deadline,
         )
 
-    def abandon(self, handle: str) -> None:
+    def abandon(self, handle: str, *, reason: str = "") -> None:
+        """End it without waiting, behind everything sent before. Without a reason nobody is told: nobody knew it."""
         scripts.abandon_session(
             self.commands,
             session=self.keys.session(handle),
@@ -141,6 +128,8 @@ class SessionServer:
             idle=self.rules.idle,
             absolute=self.rules.absolute,
             keep=self.rules.keep,
+            reason=reason,
+            channel=self.keys.channel,
         )
 
     async def peek(self, handles: Iterable[str]) -> list[scripts.Peeked]:

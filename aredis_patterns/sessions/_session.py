@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, TypeVar
 
 from aredis_patterns.sessions._csrf import csrf_matches, csrf_token
+from aredis_patterns.sessions._rules import Rules
 
-__all__ = ["Record", "Session", "SessionInfo"]
+__all__ = ["Record", "Session", "SessionInfo", "info_of", "record_of"]
 
 M = TypeVar("M")
+
+ATTRIBUTE: Final = b"."
+"""Begins the field of an attribute, so that no attribute is ever taken for one of ours."""
 
 
 class Record:
@@ -120,6 +124,23 @@ class SessionInfo:
     expires_at: datetime
     meta: Mapping[str, Any]
     """What `create` or `rotate` was told of the device."""
+
+
+def record_of(token: str, handle: str, fields: Sequence[bytes], rules: Rules) -> Record:
+    """From the fields of the hash, name and value in turn."""
+    stored = dict(zip(fields[::2], fields[1::2], strict=True))
+    created, seen = int(stored.pop(b"created")), int(stored.pop(b"seen"))
+    version, user = int(stored.pop(b"version")), stored.pop(b"user", b"").decode()
+    return Record(
+        token=token,
+        handle=handle,
+        user=user,
+        created=created,
+        seen=seen,
+        expires=min(seen + rules.idle, created + rules.absolute),
+        version=version,
+        attributes={name[1:].decode(): value for name, value in stored.items() if name[:1] == ATTRIBUTE},
+    )
 
 
 def info_of(handle: str, *, created: int, seen: int, expires: int, meta: Mapping[str, Any]) -> SessionInfo:

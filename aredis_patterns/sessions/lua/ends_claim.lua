@@ -10,6 +10,7 @@
 -- ARGV[3] most         count  of ends to take
 -- RETURN[1] taken      list   members
 -- RETURN[2] next       ms     until there may be more; -1: there is nothing at all
+-- RETURN[3] now        ms     server time: as a score, what is given back at once
 -- READ-ONLY no
 -- REPLAY-SAFE no
 --
@@ -23,7 +24,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local first = redis.call('ZRANGE', ends, 0, 0, 'WITHSCORES')
 if not first[1] or tonumber(first[2]) > now then
-  return {{}, first[1] and first[2] - now or -1}
+  return {{}, first[1] and first[2] - now or -1, now}
 end
 redis.call('ZREMRANGEBYSCORE', ends, '-inf', now - keep)
 local taken = redis.call('ZRANGE', ends, '-inf', now, 'BYSCORE', 'LIMIT', 0, most)
@@ -35,4 +36,4 @@ for at, member in ipairs(taken) do
   redis.call('ZADD', ends, now + lease, taken[at])
 end
 first = redis.call('ZRANGE', ends, 0, 0, 'WITHSCORES')
-return {taken, first[1] and math.max(0, first[2] - now) or -1}
+return {taken, first[1] and math.max(0, first[2] - now) or -1, now}

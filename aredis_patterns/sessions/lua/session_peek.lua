@@ -9,6 +9,7 @@
 -- RETURN[4] seen       ms     server time
 -- RETURN[5] user       text   whose it is; empty: nobody's
 -- RETURN[6] meta       json   what was said of the device; empty: nothing
+-- RETURN[7] moved      text   gone, because it goes on under this handle; empty: just gone
 -- READ-ONLY yes
 -- REPLAY-SAFE yes
 --
@@ -19,10 +20,10 @@ local absolute = tonumber(ARGV[2])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local found = redis.call('HMGET', session, 'created', 'seen', 'user', 'meta')
+local found = redis.call('HMGET', session, 'created', 'seen', 'user', 'meta', 'moved')
 local created, seen = tonumber(found[1]), tonumber(found[2])
 local left = created and math.min(seen + idle, created + absolute) - now or 0
 if left <= 0 then
-  return {0, 0, 0, 0, '', ''}
+  return {0, 0, 0, 0, '', '', found[5] or ''}
 end
-return {1, left, created, seen, found[3] or '', found[4] or ''}
+return {1, left, created, seen, found[3] or '', found[4] or '', ''}

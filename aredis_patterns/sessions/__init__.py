@@ -1,0 +1,17 @@
+"""Sessions on the server: unguessable tokens, two timeouts, a list of devices, and a logout that holds."""
+
+from aredis_patterns.sessions._data import SessionData
+from aredis_patterns.sessions._ends import EndReason, SessionEvent
+from aredis_patterns.sessions._session import Session, SessionInfo
+from aredis_patterns.sessions._statistics import SessionStatistics
+from aredis_patterns.sessions._store import SessionStore
+
+__all__ = [
+    "EndReason",
+    "Session",
+    "SessionData",
+    "SessionEvent",
+    "SessionInfo",
+    "SessionStatistics",
+    "SessionStore",
+]
