@@ -108,6 +108,8 @@ class EndsReader:
         with suppress(WireClosed, RuntimeError):
             for ends, member, now, _ in self._taken:
                 self._server.commands.post("ZADD", ends, "XX", now, member, key=ends)
+            for tag in {SessionEvent.parse(taken.member).handle[0] for taken in self._taken}:
+                self._server.commands.post("PUBLISH", self._server.keys.channel, f"returned:{tag}::")
         self._taken.clear()
 
     def _next_taken(self) -> _Taken | None:
@@ -176,6 +178,7 @@ class EndsReader:
             )
 
     def _on_message(self, data: bytes, _channel: bytes, _pattern: bytes | None) -> None:
+        # <reason>:<handle>:... - a handle begins with its tag.
         _, _, rest = data.partition(b":")
         self._tags.add(rest[:1].decode())
         self._woken.set()
