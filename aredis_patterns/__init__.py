@@ -125,6 +125,7 @@ from aredis_patterns.sessions import (
     SessionData,
     SessionEvent,
     SessionInfo,
+    SessionOptions,
     SessionStatistics,
     SessionStore,
 )
@@ -218,6 +219,7 @@ __all__ = [
     "SessionData",
     "SessionInfo",
     "SessionEvent",
+    "SessionOptions",
     "EndReason",
     "SessionStatistics",
     # building blocks

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self, Unpack, cast
+from typing import Any, Literal, Protocol, Self, TypeVar, Unpack, cast, overload
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from redis.asyncio import Sentinel
@@ -24,8 +24,12 @@ from aredis_patterns.pubsub import PubSub, PubSubOptions
 from aredis_patterns.queues import QueueOptions, ReliableQueue, SimpleQueue, SimpleQueueOptions
 from aredis_patterns.ratelimit import FixedWindowLimiter, Limit, SlidingWindowLogLimiter, TokenBucketLimiter
 from aredis_patterns.types import Key, RedisClient
+from aredis_patterns.sessions import SessionOptions, SessionStore
+from aredis_patterns.types import RedisClient
 
 __all__ = ["Patterns"]
+
+M = TypeVar("M")
 
 Algorithm = Literal["fixed_window", "sliding_window_log", "token_bucket"]
 
@@ -246,6 +250,14 @@ class Patterns:
         queue: SimpleQueue[Any] = SimpleQueue(self.client, name, **options)
         self._made.add(queue)
         return queue
+    @overload
+    def sessions(self, **options: Unpack[SessionOptions]) -> SessionStore[MutableMapping[str, Any]]: ...
+    @overload
+    def sessions(self, *, model: type[M], **options: Unpack[SessionOptions]) -> SessionStore[M]: ...
+    def sessions(self, *, model: Any = None, **options: Unpack[SessionOptions]) -> SessionStore[Any]:
+        """Sessions on this client: `p.sessions(idle_timeout=1800, max_per_user=5)`."""
+        options.setdefault("namespace", self.namespace)
+        return SessionStore(self.client, model=model, **options)
 
     def statistics(self) -> LaneStatistics:
         """What the wire has done in this event loop so far."""

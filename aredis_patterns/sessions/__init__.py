@@ -2,6 +2,7 @@
 
 from aredis_patterns.sessions._data import SessionData
 from aredis_patterns.sessions._ends import EndReason, SessionEvent
+from aredis_patterns.sessions._rules import SessionOptions
 from aredis_patterns.sessions._session import Session, SessionInfo
 from aredis_patterns.sessions._statistics import SessionStatistics
 from aredis_patterns.sessions._store import SessionStore
@@ -12,6 +13,7 @@ __all__ = [
     "SessionData",
     "SessionEvent",
     "SessionInfo",
+    "SessionOptions",
     "SessionStatistics",
     "SessionStore",
 ]

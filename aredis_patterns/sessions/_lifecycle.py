@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Final, Generic, TypeVar
 
 from aredis_patterns.exceptions import SessionConflict, SessionGone, SessionTooLarge
@@ -19,7 +21,6 @@ M = TypeVar("M")
 
 _GONE, _THERE, _MOVED = 0, 1, 2
 _CONFLICT, _TOO_LARGE = 2, 3
-_MOST_MOVES: Final = 16
 
 
 class Lifecycle(Generic[M]):
@@ -40,13 +41,10 @@ class Lifecycle(Generic[M]):
         size = size_of(attributes)
         if size > rules.max_bytes:
             raise SessionTooLarge(handle, size, rules.max_bytes)
-        try:
+        with self._ending_unless_done(handle):
             created = await self._server.create(handle, user, meta, size, fields_of(attributes))
             if user:
                 await self._enter(user, handle, left=rules.idle)
-        except BaseException:
-            self._server.abandon(handle)
-            raise
         self._counts.created += 1
         record = Record(
             token=token,
@@ -61,11 +59,10 @@ class Lifecycle(Generic[M]):
         return Session(record, self._layout.load(attributes), is_new=True)
 
     async def get(self, token: str, handle: str) -> Session[M] | None:
-        for _ in range(_MOST_MOVES):
-            loaded = await self._server.load(handle)
-            if loaded.status != _MOVED:
-                break
+        loaded = await self._server.load(handle)
+        while loaded.status == _MOVED:
             handle = loaded.fields[0].decode()
+            loaded = await self._server.load(handle)
         if loaded.status != _THERE:
             self._counts.missed += 1
             return None
@@ -100,11 +97,10 @@ class Lifecycle(Generic[M]):
         record.attributes, record.version = after, reply.version
 
     async def extend(self, handle: str) -> bool:
-        for _ in range(_MOST_MOVES):
-            reply = await self._server.extend(handle)
-            if reply.status != _MOVED:
-                break
+        reply = await self._server.extend(handle)
+        while reply.status == _MOVED:
             handle = reply.user.decode()
+            reply = await self._server.extend(handle)
         if reply.status != _THERE:
             return False
         return not reply.user or await self._touch_index(reply.user.decode(), handle, reply.created, reply.left)
@@ -113,22 +109,19 @@ class Lifecycle(Generic[M]):
         token = new_token(like=record.token)
         moved = handle_of(token)
         assert moved is not None
-        try:
+        with self._ending_unless_done(moved, reason="revoked"):
             reply = await self._server.rotate(record.handle, moved, user=user, meta=meta, grace=grace)
-            if reply.status == _THERE:
-                before = reply.before.decode()
-                owner = before if user is None else user
-                left = min(self._server.rules.idle, reply.created + self._server.rules.absolute - reply.seen)
-                replaces = record.handle if before == owner else ""
-                if owner:
-                    created = reply.created if user is None else 0
-                    await self._enter(owner, moved, left=left, created=created, replaces=replaces)
-        except BaseException:
-            self._server.abandon(moved, reason="revoked")
-            raise
         if reply.status != _THERE:
             self._counts.refused += 1
             raise SessionGone(record.handle)
+        before = reply.before.decode()
+        owner = before if user is None else user
+        left = min(self._server.rules.idle, reply.created + self._server.rules.absolute - reply.seen)
+        if owner:
+            created = reply.created if user is None else 0
+            replaces = record.handle if before == owner else ""
+            with self._ending_unless_done(moved, reason="revoked"):
+                await self._enter(owner, moved, left=left, created=created, replaces=replaces)
         if before and before != owner:
             self._index.leave_soon(before, record.handle)
         self._counts.rotated += 1
@@ -157,6 +150,15 @@ class Lifecycle(Generic[M]):
             )
             for handle, seen in (await self._index.look(user)).items()
         ]
+
+    @contextmanager
+    def _ending_unless_done(self, handle: str, *, reason: str = "") -> Generator[None, None, None]:
+        """A session under a token that its caller never gets to know must not stay."""
+        try:
+            yield
+        except BaseException:
+            self._server.abandon(handle, reason=reason)
+            raise
 
     async def _enter(self, user: str, handle: str, *, left: int, created: int = 0, replaces: str = "") -> None:
         surplus = await self._index.enter(user, handle, left=left, created=created, replaces=replaces)

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypedDict
 
 from aredis_patterns._core.durations import to_milliseconds, to_seconds
 from aredis_patterns.types import Seconds
 
-__all__ = ["Rules", "make_rules"]
+__all__ = ["Rules", "SessionOptions", "make_rules"]
 
 _MOST_BYTES: Final = 16 * 1024 * 1024
+
+
+class SessionOptions(TypedDict, total=False):
+    """The keyword arguments of `SessionStore`; what they mean is told there."""
+
+    name: str
+    idle_timeout: Seconds
+    absolute_timeout: Seconds
+    max_per_user: int | None
+    touch_threshold: float
+    max_bytes: int
+    keep_events: Seconds | None
+    namespace: str
+    deadline: Seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, MutableMapping
-from typing import Any, Final, Generic, TypeVar, overload
+from typing import Any, Final, Generic, TypeVar, Unpack, overload
 
 from aredis_patterns._core.durations import timeout_seconds, to_milliseconds
 from aredis_patterns._core.instrumentation import hook_of
@@ -12,7 +12,7 @@ from aredis_patterns.sessions._data import Layout, MappingLayout, ModelLayout, e
 from aredis_patterns.sessions._ends import SessionEvent, read_ends
 from aredis_patterns.sessions._keys import SessionKeys
 from aredis_patterns.sessions._lifecycle import Lifecycle
-from aredis_patterns.sessions._rules import make_rules
+from aredis_patterns.sessions._rules import SessionOptions, make_rules
 from aredis_patterns.sessions._server import SessionServer
 from aredis_patterns.sessions._session import Session, SessionInfo
 from aredis_patterns.sessions._statistics import Counts, SessionStatistics
@@ -58,36 +58,10 @@ class SessionStore(Generic[M]):
 
     @overload
     def __init__(
-        self: SessionStore[MutableMapping[str, Any]],
-        client: RedisClient,
-        *,
-        name: str = "default",
-        model: None = None,
-        idle_timeout: Seconds = 1800,
-        absolute_timeout: Seconds = 28_800,
-        max_per_user: int | None = None,
-        touch_threshold: float = 0.1,
-        max_bytes: int = 32_768,
-        keep_events: Seconds | None = 3600,
-        namespace: str = "ap",
-        deadline: Seconds = 1.0,
+        self: SessionStore[MutableMapping[str, Any]], client: RedisClient, **options: Unpack[SessionOptions]
     ) -> None: ...
     @overload
-    def __init__(
-        self,
-        client: RedisClient,
-        *,
-        name: str = "default",
-        model: type[M],
-        idle_timeout: Seconds = 1800,
-        absolute_timeout: Seconds = 28_800,
-        max_per_user: int | None = None,
-        touch_threshold: float = 0.1,
-        max_bytes: int = 32_768,
-        keep_events: Seconds | None = 3600,
-        namespace: str = "ap",
-        deadline: Seconds = 1.0,
-    ) -> None: ...
+    def __init__(self, client: RedisClient, *, model: type[M], **options: Unpack[SessionOptions]) -> None: ...
     def __init__(
         self,
         client: RedisClient,

@@ -223,6 +223,20 @@ async def test_a_cancelled_many_leaves_nothing_behind(redis_client: Redis, names
     assert await ADD(commands, keys=[f"{namespace}:other"], args=[1]) == 1
 
 
+async def test_a_posted_script_runs_behind_what_was_sent_before_and_needs_no_repair(
+    own_client: Redis, own_server: Any
+) -> None:
+    commands = lane_of(own_client)
+    await own_client.script_flush()
+    set_first = asyncio.ensure_future(commands.call("SET", "n", 5, key="n"))
+    await asyncio.sleep(0)
+    ADD.post(commands, keys=["n"], args=[1])
+    assert await set_first == b"OK"
+    assert await commands.call("GET", "n", key="n") == b"6"
+    with pytest.raises(ScriptContractError):
+        ADD.post(commands, keys=["n"])
+
+
 def test_repr() -> None:
     assert repr(ADD) == f"<Script add {ADD.sha[:8]}, once only>"
     assert repr(READ).endswith("read-only>")

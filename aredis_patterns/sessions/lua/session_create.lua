@@ -27,7 +27,7 @@ local keep = tonumber(ARGV[4])
 local user = ARGV[5]
 local meta = ARGV[6]
 local size = tonumber(ARGV[7])
-local fields = ARGV[8]
+local fields = {unpack(ARGV, 8)}
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -43,8 +43,8 @@ end
 if meta ~= '' then
   redis.call('HSET', session, 'meta', meta)
 end
-if fields then
-  redis.call('HSET', session, unpack(ARGV, 8))
+if #fields > 0 then
+  redis.call('HSET', session, unpack(fields))
 end
 redis.call('PEXPIRE', session, idle)
 if keep > 0 then

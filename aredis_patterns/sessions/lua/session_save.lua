@@ -22,7 +22,7 @@ local absolute = tonumber(ARGV[2])
 local expected = tonumber(ARGV[3])
 local most = tonumber(ARGV[4])
 local removed = tonumber(ARGV[5])
-local fields = ARGV[6]
+local fields = {unpack(ARGV, 6)}
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -35,31 +35,30 @@ local version, before = tonumber(found[3]), tonumber(found[4])
 if expected > 0 and expected ~= version then
   return {2, version, before}
 end
-if not fields then
+if #fields == 0 then
   return {1, version, before}
 end
 
 -- Values are JSON and never empty: a length of 0 is a field that is not there.
 local size = before
-local first = 6 + removed
-for at = 6, first - 1 do
-  local length = redis.call('HSTRLEN', session, ARGV[at])
+for at = 1, removed do
+  local length = redis.call('HSTRLEN', session, fields[at])
   if length > 0 then
-    size = size - #ARGV[at] - length
+    size = size - #fields[at] - length
   end
 end
-for at = first, #ARGV, 2 do
-  local length = redis.call('HSTRLEN', session, ARGV[at])
-  size = size + #ARGV[at + 1] - length + (length == 0 and #ARGV[at] or 0)
+for at = removed + 1, #fields, 2 do
+  local length = redis.call('HSTRLEN', session, fields[at])
+  size = size + #fields[at + 1] - length + (length == 0 and #fields[at] or 0)
 end
 if size > most and size > before then
   return {3, version, size}
 end
 if removed > 0 then
-  redis.call('HDEL', session, unpack(ARGV, 6, first - 1))
+  redis.call('HDEL', session, unpack(fields, 1, removed))
 end
-if first <= #ARGV then
-  redis.call('HSET', session, unpack(ARGV, first))
+if removed < #fields then
+  redis.call('HSET', session, unpack(fields, removed + 1))
 end
 redis.call('HSET', session, 'version', version + 1, 'size', size)
 return {1, version + 1, size}
