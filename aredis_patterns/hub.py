@@ -23,9 +23,8 @@ from aredis_patterns.pipelining import ClientCommands, LaneStatistics, Pipelined
 from aredis_patterns.pubsub import PubSub, PubSubOptions
 from aredis_patterns.queues import QueueOptions, ReliableQueue, SimpleQueue, SimpleQueueOptions
 from aredis_patterns.ratelimit import FixedWindowLimiter, Limit, SlidingWindowLogLimiter, TokenBucketLimiter
-from aredis_patterns.types import Key, RedisClient
 from aredis_patterns.sessions import SessionOptions, SessionStore
-from aredis_patterns.types import RedisClient
+from aredis_patterns.types import Key, RedisClient
 
 __all__ = ["Patterns"]
 

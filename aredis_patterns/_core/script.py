@@ -118,17 +118,6 @@ class Script:
                 raise reply
         return replies
 
-    def post(self, commands: Commands, *, keys: Sequence[Key], args: Sequence[Encodable] = ()) -> None:
-        """Run the script behind everything sent before on this connection, without waiting; the reply is dropped.
-
-        For undoing what a cancelled caller began. SCRIPT LOAD goes ahead of it, because nobody would repair NOSCRIPT.
-        Raises ScriptContractError as a call does.
-        """
-        self._check(keys, args)
-        key = keys[0] if keys else None
-        commands.post("SCRIPT", "LOAD", self.text, key=key)
-        commands.post(self._evalsha, self.sha, len(keys), *keys, *args, key=key)
-
     def _run(
         self, commands: Commands, keys: Sequence[Key], args: Sequence[Encodable], deadline: float | None
     ) -> Coroutine[Any, Any, Any]:

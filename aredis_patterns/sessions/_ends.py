@@ -107,7 +107,7 @@ class EndsReader:
             self._subscription.close()
         with suppress(WireClosed, RuntimeError):
             for ends, member, now, _ in self._taken:
-                self._server.commands.post("ZADD", ends, "XX", now, member, key=ends)
+                self._server.commands.post("ZADD", ends, "XX", now, member, key=ends, replay_safe=True)
             for tag in {SessionEvent.parse(taken.member).handle[0] for taken in self._taken}:
                 self._server.commands.post("PUBLISH", self._server.keys.channel, f"returned:{tag}::")
         self._taken.clear()
@@ -117,7 +117,7 @@ class EndsReader:
             taken = self._taken.popleft()
             if time.monotonic() < taken.until:
                 # No await between this and the caller: a cancelled reader has handed it out, or still has it.
-                self._server.commands.post("ZREM", taken.ends, taken.member, key=taken.ends)
+                self._server.commands.post("ZREM", taken.ends, taken.member, key=taken.ends, replay_safe=True)
                 self._handed_out.append(taken)
                 return taken
         return None

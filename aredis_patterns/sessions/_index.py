@@ -73,7 +73,7 @@ class UserIndex:
     def leave_soon(self, user: str, handle: str) -> None:
         """The same without waiting. Should it be lost, the handle is found to be over later."""
         index = self._server.keys.index(user)
-        self._server.commands.post("ZREM", index, handle, key=index)
+        self._server.commands.post("ZREM", index, handle, key=index, replay_safe=True)
 
     async def _settle(self, user: str, due: Sequence[bytes]) -> None:
         """Remove what is over of what should be over; the rest lives longer than the index knew."""
