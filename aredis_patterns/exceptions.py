@@ -28,6 +28,14 @@
     │   ├── QueueFull                                            a bounded queue had no room in time
     │   ├── QueueClosed                                          this object was closed while somebody waited
     │   └── LeaseLost                                            somebody else may have the message
+    ├── TransactionError
+    │   ├── TransactionConflict                                  somebody else was quicker; nothing was written
+    │   ├── TransactionFailed                                    a command of a transaction failed
+    │   ├── RepliesLost                                          committed, but what the commands answered is lost
+    │   ├── InsufficientFunds                                    nothing was moved
+    │   ├── NotAnInteger          (also ValueError)              a balance holds something else
+    │   └── CrossSlot             (also ValueError)              a Cluster cannot use these keys together
+    ├── BatchFailed                                              some commands of a batch were not executed
     ├── ScriptContractError                                      a .lua header and its use disagree
     ├── RateLimitExceeded
     ├── SessionError                                             a session was not written
@@ -52,9 +60,12 @@ from redis import exceptions as redis_errors
 
 if TYPE_CHECKING:
     from aredis_patterns.ratelimit import RateLimitResult
+    from aredis_patterns.transactions import BatchReport
 
 __all__ = [
+    "BatchFailed",
     "CodecError",
+    "CrossSlot",
     "DecodeError",
     "EmbeddedServerError",
     "EncodeError",
@@ -65,6 +76,8 @@ __all__ = [
     "LockTimeout",
     "NotReplicated",
     "LeaseLost",
+    "InsufficientFunds",
+    "NotAnInteger",
     "OutcomeUnknown",
     "PatternError",
     "PermissionDenied",
@@ -73,6 +86,7 @@ __all__ = [
     "QueueFull",
     "RateLimitExceeded",
     "ReadOnlyServer",
+    "RepliesLost",
     "ReplyTimeout",
     "ScoreRangeError",
     "ScriptContractError",
@@ -88,6 +102,9 @@ __all__ = [
     "SlowConsumer",
     "StaleFencingToken",
     "TopicFull",
+    "TransactionConflict",
+    "TransactionError",
+    "TransactionFailed",
     "UnsupportedPlatform",
     "WindowClosed",
     "WireClosed",
@@ -247,6 +264,77 @@ class LeaseLost(QueueError):
     def __init__(self, queue: str, message_id: str) -> None:
         self.message_id = message_id
         super().__init__(queue, f"the lease of message {message_id} of queue {queue!r} was lost")
+class TransactionError(PatternError):
+    """A transaction did not do what it was asked to."""
+
+
+class TransactionConflict(TransactionError):
+    """Other writers were quicker each time; nothing was written. `keys` are those that were watched."""
+
+    def __init__(self, keys: list[str], reason: str) -> None:
+        self.keys = keys
+        super().__init__(f"transaction on {', '.join(map(repr, keys))}: {reason}")
+
+
+class TransactionFailed(TransactionError):
+    """The server refused commands of a transaction. `errors` has them by position in the order of queueing.
+
+    `committed` False: the server noticed before executing anything. True: it noticed while executing, and the other
+    commands have taken effect; Redis does not undo them.
+    """
+
+    def __init__(self, errors: dict[int, Exception], commands: list[str], *, committed: bool) -> None:
+        self.errors = errors
+        self.committed = committed
+        told = "; ".join(f"{commands[at]}: {error}" for at, error in errors.items())
+        effect = "the other commands have taken effect" if committed else "nothing was executed"
+        super().__init__(f"{len(errors)} commands of a transaction failed, {effect}: {told}")
+
+
+class RepliesLost(TransactionError):
+    """The transaction was committed, once; what `command` answered is not known. Read it back."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+        super().__init__(f"the transaction was committed, but the reply to {command} was lost")
+
+
+class InsufficientFunds(TransactionError):
+    """The balance at `key` is smaller than the amount; nothing was moved."""
+
+    def __init__(self, key: str, balance: int, amount: int) -> None:
+        self.key = key
+        self.balance = balance
+        self.amount = amount
+        super().__init__(f"{key!r} has {balance}, which is less than {amount}")
+
+
+class NotAnInteger(TransactionError, ValueError):
+    """The value at `key` is not a whole number; nothing was changed."""
+
+    def __init__(self, key: str, value: bytes) -> None:
+        self.key = key
+        self.value = value
+        super().__init__(f"{key!r} does not hold a whole number, but {value[:40]!r}")
+
+
+class CrossSlot(TransactionError, ValueError):
+    """In a Cluster keys that are used together must lie in one slot. `keys` do not."""
+
+    def __init__(self, keys: list[str]) -> None:
+        self.keys = keys
+        super().__init__(
+            f"the keys {', '.join(map(repr, keys))} lie in different slots of the Cluster; give them a common hash tag, "
+            "for example '{bank}:alice' and '{bank}:bob'"
+        )
+
+
+class BatchFailed(PatternError):
+    """Some commands of a batch failed, or nobody knows, or were not sent. `report` accounts for every index."""
+
+    def __init__(self, report: BatchReport) -> None:
+        self.report = report
+        super().__init__(str(report))
 
 
 class ScriptContractError(PatternError):

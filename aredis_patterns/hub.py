@@ -6,6 +6,7 @@ import time
 import weakref
 from collections.abc import Callable, MutableMapping
 from contextlib import AsyncExitStack
+from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeVar, Unpack, cast, overload
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -15,6 +16,7 @@ from redis.asyncio import Sentinel
 from aredis_patterns._core.codecs import Codec, JSONCodec
 from aredis_patterns._core.diagnosis import check_version
 from aredis_patterns._core.instrumentation import Instrumentation, instrument
+from aredis_patterns._core.script import Script
 from aredis_patterns.embedded import EmbeddedServer
 from aredis_patterns.leaderboards import BoardOptions, Leaderboard, Trending, TrendOptions
 from aredis_patterns.locks import LeaseOptions, Lock
@@ -25,6 +27,17 @@ from aredis_patterns.queues import QueueOptions, ReliableQueue, SimpleQueue, Sim
 from aredis_patterns.ratelimit import FixedWindowLimiter, Limit, SlidingWindowLogLimiter, TokenBucketLimiter
 from aredis_patterns.sessions import SessionOptions, SessionStore
 from aredis_patterns.types import Key, RedisClient
+from aredis_patterns.transactions import (
+    Batch,
+    Optimistic,
+    Transfer,
+    UserScript,
+    compare_and_set,
+    increment,
+    optimistic,
+    transfer,
+)
+from aredis_patterns.types import Encodable, Key, RedisClient, Seconds
 
 __all__ = ["Patterns"]
 
@@ -257,6 +270,49 @@ class Patterns:
         """Sessions on this client: `p.sessions(idle_timeout=1800, max_per_user=5)`."""
         options.setdefault("namespace", self.namespace)
         return SessionStore(self.client, model=model, **options)
+    def optimistic(self, *keys: Key, attempts: int = 10, timeout: Seconds | None = 2.0) -> Optimistic:
+        """A transaction that commits only if none of these keys has changed: `await p.optimistic("a", "b").run(body)`."""
+        return optimistic(self.client, *keys, attempts=attempts, timeout=timeout, namespace=self.namespace)
+
+    async def transfer(
+        self, source: Key, destination: Key, amount: int, *, operation_id: str | None = None
+    ) -> Transfer:
+        """Move an amount between two integer balances, exactly once. See `transactions.transfer`."""
+        return await transfer(
+            self.client, source, destination, amount, operation_id=operation_id, namespace=self.namespace
+        )
+
+    async def increment(
+        self, key: Key, amount: int = 1, *, ttl: Seconds | None = None, operation_id: str | None = None
+    ) -> int:
+        """Add to a counter exactly once. See `transactions.increment`."""
+        return await increment(self.client, key, amount, ttl=ttl, operation_id=operation_id, namespace=self.namespace)
+
+    async def compare_and_set(
+        self,
+        key: Key,
+        expected: Encodable | None,
+        new: Encodable | None,
+        *,
+        ttl: Seconds | Literal["keep"] | None = None,
+    ) -> bool:
+        """Set a string to `new` if it is `expected`. See `transactions.compare_and_set`."""
+        return await compare_and_set(self.client, key, expected, new, ttl=ttl, namespace=self.namespace)
+
+    def batch(
+        self,
+        *,
+        max_commands: int = 1000,
+        max_bytes: int = 1024 * 1024,
+        on_error: Literal["raise", "collect"] = "raise",
+        progress: Callable[[int], None] | None = None,
+    ) -> Batch:
+        """Many commands in few round trips, every one accounted for: `await p.batch().run(commands)`."""
+        return Batch(self.client, max_commands=max_commands, max_bytes=max_bytes, on_error=on_error, progress=progress)
+
+    def script(self, source: str | PathLike[str] | Script, *, as_function: bool = False) -> UserScript[Any]:
+        """A Lua file that is called like a function: `await p.script("lua/add.lua")(keys=["n"], args=[1])`."""
+        return UserScript(self.client, source, as_function=as_function)
 
     def statistics(self) -> LaneStatistics:
         """What the wire has done in this event loop so far."""

@@ -43,6 +43,7 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
 
 ANNOTATION_ONLY = {
     ("exceptions", "ratelimit"): "RateLimitExceeded carries the result of its family",
+    ("exceptions", "transactions"): "BatchFailed carries the report of its family",
 }
 """Arrows that exist for type checkers alone, each with its reason."""
 

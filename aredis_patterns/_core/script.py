@@ -43,7 +43,7 @@ class Script:
     Round trips: one; two when the server does not know the script yet.
     """
 
-    __slots__ = ("_evalsha", "_repeatable", "family", "header", "name", "sha", "text")
+    __slots__ = ("_repeatable", "command", "family", "header", "identity", "loading", "name", "sha", "text")
 
     def __init__(self, name: str, text: str, *, family: str = "scripts") -> None:
         self.name: Final = name
@@ -51,8 +51,11 @@ class Script:
         self.text: Final = text
         self.sha: Final = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
         self.header: Final[Header] = parse_header(text, name)
-        self._evalsha: Final = "EVALSHA_RO" if self.header.read_only else "EVALSHA"
         self._repeatable: Final = self.header.replay_safe
+        # How the server is asked to run it, and to learn it.
+        self.command = "EVALSHA_RO" if self.header.read_only else "EVALSHA"
+        self.identity = self.sha
+        self.loading: Command = ("SCRIPT", "LOAD", text)
 
     @classmethod
     def load(cls, package: str, name: str) -> Script:
@@ -132,13 +135,14 @@ class Script:
         self, commands: Commands, keys: Sequence[Key], args: Sequence[Encodable], deadline: float | None
     ) -> Any:
         key = keys[0] if keys else None
-        command = (self._evalsha, self.sha, len(keys), *keys, *args)
+        command = (self.command, self.identity, len(keys), *keys, *args)
         began = time.monotonic()
         try:
             try:
                 return await commands.call(*command, key=key, replay_safe=self._repeatable, deadline=deadline)
-            except NoScriptError:
-                pass
+            except ResponseError as error:
+                if not self.is_missing(error):
+                    raise
             until = None if deadline is None else began + deadline
             return await self._repair(commands, command, key, until)
         except (ResponseError, AuthenticationError) as error:
@@ -149,19 +153,24 @@ class Script:
 
     async def _repair(self, commands: Commands, command: Command, key: Key | None, until: float | None) -> Any:
         """Load and call, in this order, on the node that answered NOSCRIPT."""
-        load = ("SCRIPT", "LOAD", self.text)
         reply: Any = None
         for _ in range(MOST_REPAIRS):
             # Never zero: a call that was certainly not executed should not end as an unknown outcome of our own making.
             left = None if until is None else max(until - time.monotonic(), _SHORTEST_DEADLINE)
-            loaded, reply = await commands.batch([load, command], key=key, replay_safe=self._repeatable, deadline=left)
-            if not isinstance(reply, NoScriptError):
+            loaded, reply = await commands.batch(
+                [self.loading, command], key=key, replay_safe=self._repeatable, deadline=left
+            )
+            if not (isinstance(reply, ResponseError) and self.is_missing(reply)):
                 break
             if isinstance(loaded, Exception):
                 raise loaded
         if isinstance(reply, Exception):
             raise reply
         return reply
+
+    def is_missing(self, error: ResponseError) -> bool:
+        """Whether this error reply means that the server does not know the script, and has executed nothing."""
+        return isinstance(error, NoScriptError)
 
     def _check(self, keys: Sequence[Key], args: Sequence[Encodable]) -> None:
         if isinstance(keys, (str, bytes)) or not self.header.takes_keys(len(keys)):

@@ -23,7 +23,7 @@ from redis.exceptions import ResponseError
 
 from aredis_patterns.exceptions import OutcomeUnknown
 from aredis_patterns.pipelining._contract import RAW, REPEATABLE
-from aredis_patterns.pipelining._dedicated import borrowed
+from aredis_patterns.pipelining._dedicated import borrowed, cancellations, raise_if_cancelled_since
 from aredis_patterns.pipelining._lane import REPEATS, Lane
 from aredis_patterns.pipelining._lanes import Lanes
 from aredis_patterns.pipelining._packing import key_of, pack, pack_plain
@@ -180,7 +180,10 @@ class PipelinedRedis(Redis):
             try:
                 async with borrowed(lanes.source, args) as connection:
                     stock: Any = self
-                    return await stock._send_command_parse_response(connection, args[0], *args, **options)
+                    before = cancellations()
+                    reply = await stock._send_command_parse_response(connection, args[0], *args, **options)
+                    raise_if_cancelled_since(before)
+                    return reply
             except OutcomeUnknown:
                 attempt += 1
                 if not route.read_only or attempt > REPEATS:

@@ -33,8 +33,8 @@ from aredis_patterns.exceptions import OutcomeUnknown, ServerUnavailable, WireCl
 from aredis_patterns.pipelining._contract import RAW, REPEATABLE
 from aredis_patterns.pipelining._dedicated import run_dedicated
 from aredis_patterns.pipelining._lane import Lane
-from aredis_patterns.pipelining._lanes import _ignore, _settle, batch_flags, combine
-from aredis_patterns.pipelining._opening import NO_RETRY
+from aredis_patterns.pipelining._lanes import MOST_BORROWERS, _ignore, _settle, batch_flags, combine
+from aredis_patterns.pipelining._opening import NO_RETRY, Source
 from aredis_patterns.pipelining._packing import pack, pack_plain
 from aredis_patterns.pipelining._routing import (
     LARGE,
@@ -103,6 +103,7 @@ class ClusterLanes:
         self._options: dict[str, Any] = {"max_in_flight": max_in_flight, "fast": fast}
         self._by_node: dict[str, Lane] = {}
         self.bypassed: dict[str, int] = {}
+        self.borrowers = asyncio.Semaphore(MOST_BORROWERS)
 
     @property
     def client(self) -> RedisCluster:
@@ -240,6 +241,11 @@ class ClusterLanes:
             node = self.client.nodes_manager.get_node(host=reply.host, port=reply.port)
             if node is not None:
                 self._lane(node).submit(packed, RAW).add_done_callback(_ignore)
+
+    async def source_of(self, key: Key | None) -> Source:
+        """The node that holds this key, as a source of connections."""
+        await self._know_the_nodes(self.client, None)
+        return self.lane_for(key).source
 
     async def close(self) -> None:
         lanes = list(self._by_node.values())

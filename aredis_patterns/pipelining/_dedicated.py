@@ -51,11 +51,26 @@ async def borrowed(source: Source, args: Sequence[Any]) -> AsyncGenerator[Abstra
         await asyncio.shield(source.give_back(connection))
 
 
+def cancellations() -> int:
+    """How often the running task has been asked to end."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
+
+
+def raise_if_cancelled_since(before: int) -> None:
+    """redis-py writes with `asyncio.wait_for`, which up to Python 3.11 swallows a cancellation that comes together with the
+    end of what it waits for. The task remembers."""
+    if cancellations() > before:
+        raise asyncio.CancelledError
+
+
 async def run_dedicated(source: Source, args: Sequence[Any], packed: bytes, *, deadline: float | None = None) -> Any:
     """Send one packed command on a connection of its own and return the raw reply."""
     try:
         async with asyncio.timeout(deadline), borrowed(source, args) as connection:
+            before = cancellations()
             await connection.send_packed_command([packed], check_health=False)
+            raise_if_cancelled_since(before)
             return await connection.read_response(disable_decoding=True)
     except builtins.TimeoutError as error:
         name, key = _name_and_key(args)

@@ -20,7 +20,7 @@ from aredis_patterns.exceptions import OutcomeUnknown
 from aredis_patterns.pipelining._contract import RAW, REPEATABLE
 from aredis_patterns.pipelining._dedicated import run_dedicated
 from aredis_patterns.pipelining._lane import Lane
-from aredis_patterns.pipelining._opening import PoolSource
+from aredis_patterns.pipelining._opening import PoolSource, Source
 from aredis_patterns.pipelining._packing import pack
 from aredis_patterns.pipelining._routing import LARGE, LARGE_COMMAND, Route, bypass_reason, route_of
 from aredis_patterns.pipelining._statistics import LaneStatistics
@@ -29,6 +29,7 @@ from aredis_patterns.types import Command, Encodable, Key
 LOADING_PAUSE: Final = 0.05
 LOADING_PATIENCE: Final = 5.0
 """Seconds that a command waits for a server that loads its data, or for Sentinel to name another primary."""
+MOST_BORROWERS: Final = 64
 
 
 class Lanes:
@@ -56,6 +57,7 @@ class Lanes:
             "strict",
         )
         self.follows_primary = bool(getattr(pool, "is_master", False))
+        self.borrowers = asyncio.Semaphore(borrowers_of(pool.max_connections))
 
     def lane_for(self, key: Key | None) -> Lane:
         """The lane of a key. A key keeps its lane, so its commands keep their order."""
@@ -132,6 +134,10 @@ class Lanes:
         future = self.lane_for(key).submit(pack(args), RAW | REPEATABLE if replay_safe else RAW)
         future.add_done_callback(_ignore)
 
+    async def source_of(self, key: Key | None) -> Source:
+        """Where a connection for commands on this key comes from."""
+        return self.source
+
     async def close(self) -> None:
         """Finish what is under way (bounded), give the connections back."""
         await asyncio.gather(*(lane.close() for lane in self.lanes))
@@ -142,6 +148,11 @@ class Lanes:
 
     def statistics(self) -> LaneStatistics:
         return combine([lane.statistics() for lane in self.lanes])
+
+
+def borrowers_of(max_connections: int) -> int:
+    """How many may hold a connection of their own at a time: half of the pool, the rest is for others."""
+    return max(1, min(max_connections // 2, MOST_BORROWERS))
 
 
 def batch_flags(command: Command, replay_safe: bool) -> int:

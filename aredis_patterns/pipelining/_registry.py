@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 
 from redis.asyncio import Redis, RedisCluster
 
 from aredis_patterns._core.instrumentation import Listeners, listeners_of
+from aredis_patterns.pipelining._borrowing import Borrowed, borrow
 from aredis_patterns.pipelining._cluster_lanes import ClusterLanes, NodeSource
 from aredis_patterns.pipelining._inbox import Inbox
 from aredis_patterns.pipelining._lane import Lane
 from aredis_patterns.pipelining._lanes import Lanes
 from aredis_patterns.pipelining._listener import ClusterListener, Listener
+from aredis_patterns.pipelining._opening import Source
 from aredis_patterns.pipelining._per_loop import PerLoop
 from aredis_patterns.pipelining._statistics import LaneStatistics
 from aredis_patterns.types import Command, Commands, Encodable, Key, RedisClient
@@ -30,7 +33,9 @@ class LoopCommands(Commands, Protocol):
 
     loop: asyncio.AbstractEventLoop
     listeners: Listeners | None
+    borrowers: asyncio.Semaphore
 
+    async def source_of(self, key: Key | None) -> Source: ...
     async def close(self) -> None: ...
     def abandon(self) -> None: ...
     def lane_for(self, key: Key | None) -> Lane: ...
@@ -116,6 +121,18 @@ class ClientCommands:
     def post(self, *args: Encodable, key: Key | None = None, replay_safe: bool = False) -> None:
         """See `Commands.post`."""
         self.here().post(*args, key=key, replay_safe=replay_safe)
+
+    @asynccontextmanager
+    async def borrow(self, key: Key) -> AsyncGenerator[Borrowed, None]:
+        """A connection of one's own to the server that holds `key`, for WATCH and the like. Waits in line for it."""
+        lanes = self.here()
+        async with borrow(await lanes.source_of(key), lanes.borrowers) as connection:
+            yield connection
+
+    def lanes_of(self, keys: Sequence[Key | None]) -> list[int]:
+        """A number for each key: keys with the same number ride on the same connection now."""
+        lanes = self.here()
+        return [id(lanes.lane_for(key)) for key in keys]
 
     def on_push(
         self, kind: str, handler: Callable[[Sequence[Any]], None], *, key: Key | None = None
