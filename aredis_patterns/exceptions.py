@@ -69,6 +69,7 @@ __all__ = [
     "DecodeError",
     "EmbeddedServerError",
     "EncodeError",
+    "InsufficientFunds",
     "LockAlreadyHeld",
     "LockError",
     "LockLost",
@@ -78,6 +79,7 @@ __all__ = [
     "LeaseLost",
     "InsufficientFunds",
     "NotAnInteger",
+    "NotReplicated",
     "OutcomeUnknown",
     "PatternError",
     "PermissionDenied",
@@ -264,6 +266,8 @@ class LeaseLost(QueueError):
     def __init__(self, queue: str, message_id: str) -> None:
         self.message_id = message_id
         super().__init__(queue, f"the lease of message {message_id} of queue {queue!r} was lost")
+
+
 class TransactionError(PatternError):
     """A transaction did not do what it was asked to."""
 
