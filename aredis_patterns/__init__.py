@@ -13,14 +13,12 @@ from aredis_patterns.exceptions import (
     EmbeddedServerError,
     EncodeError,
     InsufficientFunds,
+    LeaseLost,
     LockAlreadyHeld,
     LockError,
     LockLost,
     LockNotOwned,
     LockTimeout,
-    NotReplicated,
-    LeaseLost,
-    InsufficientFunds,
     NotAnInteger,
     NotReplicated,
     OutcomeUnknown,
@@ -138,6 +136,7 @@ from aredis_patterns.sessions import (
     SessionOptions,
     SessionStatistics,
     SessionStore,
+)
 from aredis_patterns.transactions import (
     Batch,
     BatchReport,

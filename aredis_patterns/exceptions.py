@@ -70,14 +70,12 @@ __all__ = [
     "EmbeddedServerError",
     "EncodeError",
     "InsufficientFunds",
+    "LeaseLost",
     "LockAlreadyHeld",
     "LockError",
     "LockLost",
     "LockNotOwned",
     "LockTimeout",
-    "NotReplicated",
-    "LeaseLost",
-    "InsufficientFunds",
     "NotAnInteger",
     "NotReplicated",
     "OutcomeUnknown",
@@ -236,6 +234,8 @@ class StaleFencingToken(LockError):
         self.token = token
         self.newest = newest
         super().__init__(key, f"fencing token {token} is older than {newest}, which was seen before")
+
+
 class QueueError(PatternError):
     """The root of the errors of queues. `queue` is the name."""
 

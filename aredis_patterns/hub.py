@@ -26,7 +26,6 @@ from aredis_patterns.pubsub import PubSub, PubSubOptions
 from aredis_patterns.queues import QueueOptions, ReliableQueue, SimpleQueue, SimpleQueueOptions
 from aredis_patterns.ratelimit import FixedWindowLimiter, Limit, SlidingWindowLogLimiter, TokenBucketLimiter
 from aredis_patterns.sessions import SessionOptions, SessionStore
-from aredis_patterns.types import Key, RedisClient
 from aredis_patterns.transactions import (
     Batch,
     Optimistic,
@@ -262,6 +261,7 @@ class Patterns:
         queue: SimpleQueue[Any] = SimpleQueue(self.client, name, **options)
         self._made.add(queue)
         return queue
+
     @overload
     def sessions(self, **options: Unpack[SessionOptions]) -> SessionStore[MutableMapping[str, Any]]: ...
     @overload
@@ -270,6 +270,7 @@ class Patterns:
         """Sessions on this client: `p.sessions(idle_timeout=1800, max_per_user=5)`."""
         options.setdefault("namespace", self.namespace)
         return SessionStore(self.client, model=model, **options)
+
     def optimistic(self, *keys: Key, attempts: int = 10, timeout: Seconds | None = 2.0) -> Optimistic:
         """A transaction that commits only if none of these keys has changed: `await p.optimistic("a", "b").run(body)`."""
         return optimistic(self.client, *keys, attempts=attempts, timeout=timeout, namespace=self.namespace)
