@@ -19,3 +19,7 @@ files["**/queues/lua/_queue.lua"] = { ignore = { "211", "231" } } -- defined her
 for _, name in ipairs({ "enqueue", "turn", "commit", "cancel", "redrive", "resume" }) do
     files["**/queues/lua/" .. name .. ".lua"] = { read_globals = part }
 end
+
+-- The limiters share the arithmetic of their algorithms.
+files["**/ratelimit/lua/*.lua"] = { read_globals = { "algorithms", "digits", "keep" } }
+files["**/ratelimit/lua/_*.lua"] = { globals = { "algorithms" }, ignore = { "211", "121", "122" } }

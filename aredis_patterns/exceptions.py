@@ -42,10 +42,13 @@
     │   ├── SessionGone                                          ... it has ended meanwhile
     │   ├── SessionConflict                                      ... somebody else saved first
     │   └── SessionTooLarge       (also ValueError)
+    │   └── RateLimitTimeout      (also TimeoutError)            it did not fit in the time that there was
     ├── SlowConsumer                                             a subscriber was slower than its buffer
     ├── TopicFull                                                a durable subscription still needs what is there
     ├── ScoreRangeError           (also ValueError)              a score that a float does not hold exactly
-    └── WindowClosed              (also ValueError)              a day that is no longer kept
+    ├── WindowClosed              (also ValueError)              a day that is no longer kept
+    ├── ReservationExpired                                       settled too late: the estimate stands
+    └── ConcurrencyLimitExceeded                                 no place became free in time
 
 Two questions come first in any incident: did it run, and whose fault was it? `OutcomeUnknown` is the only answer of
 "perhaps" to the first one. Redis errors that carry their meaning already (WRONGTYPE, a script's own error) pass through
@@ -65,6 +68,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BatchFailed",
     "CodecError",
+    "ConcurrencyLimitExceeded",
     "CrossSlot",
     "DecodeError",
     "EmbeddedServerError",
@@ -85,9 +89,11 @@ __all__ = [
     "QueueError",
     "QueueFull",
     "RateLimitExceeded",
+    "RateLimitTimeout",
     "ReadOnlyServer",
     "RepliesLost",
     "ReplyTimeout",
+    "ReservationExpired",
     "ScoreRangeError",
     "ScriptContractError",
     "ScriptsDenied",
@@ -426,3 +432,26 @@ class SessionTooLarge(SessionError, ValueError):
         self.size = size
         self.limit = limit
         super().__init__(handle, f"{size} bytes are more than max_bytes={limit}; nothing was written")
+
+
+class RateLimitTimeout(RateLimitExceeded, TimeoutError):
+    """Raised by `acquire`: it does not fit within the timeout. Nothing was charged."""
+
+
+class ReservationExpired(PatternError):
+    """A reservation was settled so late that nothing is known of it any more. Nothing was changed; `key` names it."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(
+            f"the reservation on {key!r} is too old to be settled; what it charged has been left as it was"
+        )
+
+
+class ConcurrencyLimitExceeded(PatternError):
+    """No place became free in time. `key` names what is limited, `limit` how many may hold it at once."""
+
+    def __init__(self, key: str, limit: int) -> None:
+        self.key = key
+        self.limit = limit
+        super().__init__(f"all {limit} places of {key!r} are taken")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import AsyncExitStack
 from os import PathLike
 from types import TracebackType
@@ -24,7 +24,19 @@ from aredis_patterns.locks._runtime import close_locks
 from aredis_patterns.pipelining import ClientCommands, LaneStatistics, PipelinedRedis, PipelinedRedisCluster, lane_of
 from aredis_patterns.pubsub import PubSub, PubSubOptions
 from aredis_patterns.queues import QueueOptions, ReliableQueue, SimpleQueue, SimpleQueueOptions
-from aredis_patterns.ratelimit import FixedWindowLimiter, Limit, SlidingWindowLogLimiter, TokenBucketLimiter
+from aredis_patterns.ratelimit import (
+    ConcurrencyLimiter,
+    FixedWindowLimiter,
+    GCRALimiter,
+    LeakyBucketLimiter,
+    Limit,
+    Limiter,
+    LimiterOptions,
+    MultiLimiter,
+    SlidingWindowCounterLimiter,
+    SlidingWindowLogLimiter,
+    TokenBucketLimiter,
+)
 from aredis_patterns.sessions import SessionOptions, SessionStore
 from aredis_patterns.transactions import (
     Batch,
@@ -42,12 +54,17 @@ __all__ = ["Patterns"]
 
 M = TypeVar("M")
 
-Algorithm = Literal["fixed_window", "sliding_window_log", "token_bucket"]
+Algorithm = Literal[
+    "fixed_window", "sliding_window_log", "sliding_window_counter", "token_bucket", "gcra", "leaky_bucket"
+]
 
-_LIMITERS: dict[str, type[FixedWindowLimiter] | type[SlidingWindowLogLimiter] | type[TokenBucketLimiter]] = {
+_LIMITERS: dict[str, type[Limiter]] = {
     "fixed_window": FixedWindowLimiter,
     "sliding_window_log": SlidingWindowLogLimiter,
+    "sliding_window_counter": SlidingWindowCounterLimiter,
     "token_bucket": TokenBucketLimiter,
+    "gcra": GCRALimiter,
+    "leaky_bucket": LeakyBucketLimiter,
 }
 
 
@@ -230,11 +247,30 @@ class Patterns:
         return made
 
     def rate_limiter(
-        self, limit: Limit | str, *, algorithm: Algorithm = "token_bucket", **options: Any
-    ) -> FixedWindowLimiter | SlidingWindowLogLimiter | TokenBucketLimiter:
-        """A limiter on this client: `p.rate_limiter("100/minute burst 20")`. `options` are those of its class."""
-        parsed = Limit.parse(limit) if isinstance(limit, str) else limit
-        return _LIMITERS[algorithm](self.client, parsed, namespace=self.namespace, **options)
+        self, limit: Limit | str, *, algorithm: Algorithm = "token_bucket", **options: Unpack[LimiterOptions]
+    ) -> Limiter:
+        """A limiter on this client: `p.rate_limiter("100/minute burst 20")`. `options` are those of `Limiter`."""
+        options.setdefault("namespace", self.namespace)
+        return _LIMITERS[algorithm](self.client, limit, **options)
+
+    def multi_limiter(
+        self,
+        limits: Mapping[str, Limit | str | Limiter],
+        *,
+        tag_by: str | None = None,
+        **options: Unpack[LimiterOptions],
+    ) -> MultiLimiter:
+        """Several limits, all or none: `p.multi_limiter({"user": "100/minute", "org": "1000/minute"})`."""
+        options.setdefault("namespace", self.namespace)
+        return MultiLimiter(self.client, limits, tag_by=tag_by, **options)
+
+    def concurrency_limiter(
+        self, limit: int, *, lease: Seconds = 30.0, name: str = "default", deadline: Seconds = 1.0
+    ) -> ConcurrencyLimiter:
+        """At most `limit` holders of a key at once: `async with p.concurrency_limiter(4).hold("org:acme"):`."""
+        return ConcurrencyLimiter(
+            self.client, limit, lease=lease, namespace=self.namespace, name=name, deadline=deadline
+        )
 
     def leaderboard(self, name: str, **options: Unpack[BoardOptions]) -> Leaderboard[str]:
         """A board on this client: `p.leaderboard("chess", ties="first")`. For other members than str: `Leaderboard`."""

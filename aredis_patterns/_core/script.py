@@ -58,14 +58,14 @@ class Script:
         self.loading: Command = ("SCRIPT", "LOAD", text)
 
     @classmethod
-    def load(cls, package: str, name: str) -> Script:
+    def load(cls, package: str, name: str, *, parts: Sequence[str] = ()) -> Script:
         """The script `lua/<name>.lua` beside `package`. Reads the file; ScriptContractError if its header is wrong.
 
         A header line `-- INCLUDE _part` stands for the header lines of `lua/_part.lua`; its code goes before the code of
-        the script.
+        the script. `parts` are included after those: what one body needs in one of several forms.
         """
         folder = resources.files(package).joinpath("lua")
-        text = assemble(name, lambda each: folder.joinpath(f"{each}.lua").read_text(encoding="utf-8"))
+        text = assemble(name, lambda each: folder.joinpath(f"{each}.lua").read_text(encoding="utf-8"), parts)
         return cls(name, text, family=package.rpartition(".")[2])
 
     async def __call__(
@@ -87,14 +87,16 @@ class Script:
         self._check(keys, args)
         return await self._run(commands, keys, args, deadline)
 
-    def post(self, commands: Commands, *, keys: Sequence[Key], args: Sequence[Encodable] = ()) -> None:
+    def post(
+        self, commands: Commands, *, keys: Sequence[Key], args: Sequence[Encodable] = (), once: bool = False
+    ) -> None:
         """Run the script without waiting, behind everything sent before; its reply is dropped. Synchronous.
 
         The text goes along, because nobody is there to repair NOSCRIPT. Sent again after a lost connection, so only for
-        scripts whose second execution changes nothing, as undoing is.
+        scripts whose second execution changes nothing, as undoing is; for others say `once=True`.
         """
         self._check(keys, args)
-        commands.post("EVAL", self.text, len(keys), *keys, *args, key=keys[0], replay_safe=True)
+        commands.post("EVAL", self.text, len(keys), *keys, *args, key=keys[0], replay_safe=not once)
 
     async def many(
         self,
@@ -183,11 +185,14 @@ class Script:
         return f"<Script {self.name} {self.sha[:8]}, {kind}>"
 
 
-def assemble(name: str, read: Callable[[str], str]) -> str:
+def assemble(name: str, read: Callable[[str], str], parts: Sequence[str] = ()) -> str:
     """The text of the script `name` with what it includes; `read` gives the text of a file by its name."""
     header, body = _split(read(name))
+    known = [number for number, line in enumerate(header) if _INCLUDE.fullmatch(line)]
+    at = known[-1] + 1 if known else 1
+    header[at:at] = [f"-- INCLUDE {part}" for part in parts]
     lines: list[str] = []
-    parts: list[str] = []
+    codes: list[str] = []
     for line in header:
         included = _INCLUDE.fullmatch(line)
         if included is None:
@@ -195,8 +200,8 @@ def assemble(name: str, read: Callable[[str], str]) -> str:
             continue
         above, code = _split(read(included[1]))
         lines += above
-        parts.append(code)
-    return "\n".join([*lines, *parts, body])
+        codes.append(code)
+    return "\n".join([*lines, *codes, body])
 
 
 def _split(text: str) -> tuple[list[str], str]:

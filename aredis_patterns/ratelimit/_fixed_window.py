@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, Unpack
 
 from aredis_patterns.ratelimit._limit import Limit
-from aredis_patterns.ratelimit._limiter import Limiter, OnError
-from aredis_patterns.ratelimit._result import Decision
-from aredis_patterns.ratelimit._scripts import fixed_window_hit
-from aredis_patterns.types import RedisClient, Seconds
+from aredis_patterns.ratelimit._limiter import Limiter
+from aredis_patterns.ratelimit._models import FixedWindowModel, LimiterModel
+from aredis_patterns.ratelimit._outcomes import LimiterOptions
+from aredis_patterns.ratelimit._scripts import Numbers
+from aredis_patterns.types import RedisClient
 
-__all__ = ["FixedWindowLimiter", "WindowStart"]
+__all__ = ["FixedWindowLimiter", "WindowStart", "refuse_burst"]
 
 WindowStart: TypeAlias = Literal["first-hit", "clock"]
 
@@ -18,10 +19,10 @@ WindowStart: TypeAlias = Literal["first-hit", "clock"]
 class FixedWindowLimiter(Limiter):
     """At most `amount` units in each window.
 
-    Guarantee: no window holds more than the limit, whatever the number of processes. Weakness: around the edge of two
-    windows up to twice the limit can pass within one period; `SlidingWindowLogLimiter` is exact there,
-    `TokenBucketLimiter` smoother. Cost: one round trip, one short string per key (about 100 bytes), gone when its
-    window ends. Complexity O(1).
+    Guarantee: no window holds more than the limit, whatever the number of processes. Worst case in a trailing window:
+    twice the limit, around the edge of two windows; `SlidingWindowLogLimiter` is exact there,
+    `SlidingWindowCounterLimiter` nearly so, `TokenBucketLimiter` smoother. Cost: one round trip, one short string per key
+    (about 100 bytes), gone when its window ends. Complexity O(1).
 
     `start="first-hit"`: a window begins with the first request of its key, which spreads the ends of windows.
     `start="clock"`: windows begin with the period on the server's clock (UTC), for calendar quotas: per minute at :00,
@@ -41,30 +42,21 @@ class FixedWindowLimiter(Limiter):
         limit: Limit | str,
         *,
         start: WindowStart = "first-hit",
-        namespace: str = "ap",
-        name: str = "default",
-        deadline: Seconds = 0.25,
-        on_error: OnError = "raise",
+        **options: Unpack[LimiterOptions],
     ) -> None:
         if start not in ("first-hit", "clock"):
             raise ValueError(f'start is "first-hit" or "clock", got {start!r}')
         self.start: Final[WindowStart] = start
-        super().__init__(client, limit, namespace=namespace, name=name, deadline=deadline, on_error=on_error)
+        super().__init__(client, limit, **options)
 
     def _check(self, limit: Limit) -> None:
         refuse_burst(limit)
 
-    async def _decide(self, key: str, cost: int, limit: Limit, *, charge: bool) -> Decision:
-        return await fixed_window_hit(
-            self._commands,
-            counter=key,
-            limit=limit.amount,
-            window=limit.period_us,
-            cost=cost,
-            charge=charge,
-            aligned=self.start == "clock",
-            deadline=self._deadline,
-        )
+    def _numbers(self, limit: Limit) -> Numbers:
+        return Numbers("fixed", limit.amount, limit.period_us, int(self.start == "clock"))
+
+    def _model(self, limit: Limit) -> LimiterModel:
+        return FixedWindowModel(limit, aligned=self.start == "clock")
 
 
 def refuse_burst(limit: Limit) -> None:

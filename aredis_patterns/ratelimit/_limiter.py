@@ -1,134 +1,101 @@
-"""`Limiter`: the verbs, the failure policy and the counters that all algorithms share.
-
-An algorithm adds its key, its script and its checks of a limit; see `_fixed_window.py` for the smallest one.
-"""
+"""`Limiter`: the verbs that all algorithms share."""
 
 from __future__ import annotations
 
-import asyncio
-from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import ClassVar, Final, Literal, TypeAlias, get_args
+from collections.abc import Coroutine, Iterable
+from typing import Any, Final, Literal, Unpack
 
-from redis import exceptions as redis_errors
-
-from aredis_patterns._core.durations import to_seconds
-from aredis_patterns._core.instrumentation import hook_of
-from aredis_patterns.exceptions import (
-    RateLimitExceeded,
-    ReadOnlyServer,
-    ServerOutOfMemory,
-    ServerRefused,
-    WireClosed,
-)
-from aredis_patterns.pipelining import lane_of
-from aredis_patterns.ratelimit._keys import limiter_keys
+from aredis_patterns._core.durations import timeout_seconds
+from aredis_patterns.exceptions import RateLimitExceeded
+from aredis_patterns.ratelimit._base import LimiterBase, check_cost, readable
+from aredis_patterns.ratelimit._failure import UNDECIDED
 from aredis_patterns.ratelimit._limit import Limit
-from aredis_patterns.ratelimit._result import Decision, RateLimitResult, Source
-from aredis_patterns.types import Commands, RedisClient, Seconds
+from aredis_patterns.ratelimit._outcomes import LimiterOptions, LimiterStatistics, OnError, outcome_of
+from aredis_patterns.ratelimit._reservation import Reservation
+from aredis_patterns.ratelimit._result import RateLimitResult
+from aredis_patterns.ratelimit._scripts import adjust
+from aredis_patterns.ratelimit._waiting import WaitingRoom
+from aredis_patterns.types import RedisClient, Seconds
 
-__all__ = ["Limiter", "LimiterStatistics", "OnError"]
-
-OnError: TypeAlias = Literal["raise", "open", "closed"]
-
-RETRY_WHEN_CLOSED: Final = 1.0
-"""Seconds. Nobody knows when the server will be back; this only keeps clients from coming back at once."""
-
-_UNABLE: Final = (
-    redis_errors.ConnectionError,
-    redis_errors.TimeoutError,
-    redis_errors.ClusterDownError,
-    redis_errors.ClusterError,
-    redis_errors.TryAgainError,
-    ReadOnlyServer,
-    ServerOutOfMemory,
-    OSError,
-)
-"""The server cannot decide now."""
-
-_MISTAKES: Final = (redis_errors.AuthenticationError, redis_errors.AuthorizationError, WireClosed)
-"""Connection errors for redis-py, but they stay until somebody repairs the program or its configuration."""
+__all__ = ["Limiter"]
 
 
-@dataclass(frozen=True, slots=True)
-class LimiterStatistics:
-    """What one limiter object has answered so far. Peeks are not counted."""
-
-    allowed: int
-    refused: int
-    failed_open: int
-    """Allowed because the server could not decide."""
-    failed_closed: int
-    """Refused because the server could not decide."""
-    errors: int
-    """Calls that raised because the server could not decide, or refused to."""
-
-
-class Limiter(ABC):
+class Limiter(LimiterBase):
     """A rate limiter on one server: each verb is one round trip, and only the server's clock counts.
 
     Args:
         client: any `redis.asyncio` client, pipelined or stock. It is never closed here.
         limit: a `Limit`, or its text ("100/minute").
-        namespace: begins every key.
-        name: names this limiter in keys and headers. Limiters of the same algorithm, namespace and name share their
-            counts, in all processes.
-        deadline: seconds after which a silent server counts as unable to decide.
-        on_error: what happens then, and when nobody can be reached: "raise" the error, "open" lets the request pass,
-            "closed" refuses it. `RateLimitResult.source` says so. A request whose reply was lost may have been charged,
-            once; it is never sent again. Wrong passwords, missing permissions, disabled scripts and a closed client are
-            mistakes and always raise.
+        namespace: begins every key. "ap".
+        name: names this limiter in keys, headers and metrics. Limiters of the same algorithm, namespace and name share
+            their counts, in all processes. "default".
+        deadline: seconds after which a silent server counts as unable to decide. 0.25.
+        on_error: what happens then, and when nobody can be reached: "raise" the error (the default), "open" lets the
+            request pass, "closed" refuses it, "local" decides in this process by its share of the limit.
+            `RateLimitResult.source` says so. With a policy, a circuit breaker stops asking after five failures in a row
+            and tries again after half a second, later up to eight. A request whose reply was lost may have been
+            charged, once; it is never sent again. Wrong passwords, missing permissions, disabled scripts and a closed
+            client are mistakes and always raise.
+        instances: how many processes share the limit, for "local": each allows `limit / instances` by itself.
+        deny_cache: refused keys to remember, so that they are refused again without a round trip until they fit. 0.
+            Exact; only what another process gives back is noticed up to a second late.
+        shadow: decide and count, but refuse nobody; `result.violated` and `result.shadowed` tell. May be switched.
+        near_limit, on_near_limit: a function to call with key and result whenever a hit crosses this share of the limit.
 
     All verbs take the user's key (str or bytes, not empty) and a cost of whole units; anything else is a ValueError
     before any I/O. `limit=` replaces the limit for one call: what is counted stays counted, and the new limit holds at
-    once. Its period must be the same, except for a token bucket.
+    once. Windows keep their period; buckets may change theirs.
     """
 
-    _algorithm: ClassVar[Literal["fixed", "log", "bucket"]]
-    _any_period: ClassVar[bool] = False
-    """Whether a limit of another period can judge what is stored."""
+    def __init__(self, client: RedisClient, limit: Limit | str, **options: Unpack[LimiterOptions]) -> None:
+        super().__init__(client, limit, **options)
+        self._waiting: Final = WaitingRoom(self._ask_in_line, self._give_back, self._unanswered)
 
-    def __init__(
-        self,
-        client: RedisClient,
-        limit: Limit | str,
-        *,
-        namespace: str = "ap",
-        name: str = "default",
-        deadline: Seconds = 0.25,
-        on_error: OnError = "raise",
-    ) -> None:
-        if on_error not in get_args(OnError):
-            raise ValueError(f"on_error is one of {', '.join(get_args(OnError))}, got {on_error!r}")
-        if not (name.isascii() and name.isprintable()):
-            raise ValueError(f"the name of a limiter appears in headers and must be printable ASCII, got {name!r}")
-        self._keys: Final = limiter_keys(namespace, self._algorithm, name)
-        self._commands: Final[Commands] = lane_of(client)
-        self._hook: Final = hook_of(client, "ratelimit")
-        self._deadline: Final = to_seconds(deadline, "deadline")
-        self._allowed = self._refused = self._opened = self._closed = self._errors = 0
-        self.name: Final = name
-        self.on_error: Final[OnError] = on_error
-        self.limit: Final = self._accept(limit)
+    # the verbs --------------------------------------------------------------------------------------------------------
 
-    async def hit(self, key: str | bytes, cost: int = 1, *, limit: Limit | str | None = None) -> RateLimitResult:
+    def hit(
+        self, key: str | bytes, cost: int = 1, *, limit: Limit | str | None = None
+    ) -> Coroutine[Any, Any, RateLimitResult]:
         """Charge `cost` units if they fit. One round trip; never waits, never raises because of a refusal.
 
         A refused request is not charged and changes nothing. Cost 0 only looks. Use `require` to raise instead.
         """
-        return await self._hook.around("hit", self._answer(key, cost, limit, charge=True), _outcome)
+        return self._hook.around("hit", self._hit(key, cost, limit, None), outcome_of)
 
     async def peek(self, key: str | bytes, cost: int = 1, *, limit: Limit | str | None = None) -> RateLimitResult:
         """What `hit` would say to `cost` units now. One round trip; charges nothing and creates no key."""
-        return await self._hook.around("peek", self._answer(key, cost, limit, charge=False), _outcome)
+        return await self._hook.around("peek", self._peek(key, cost, limit), outcome_of)
 
     async def require(self, key: str | bytes, cost: int = 1, *, limit: Limit | str | None = None) -> RateLimitResult:
         """`hit`, but a refusal raises RateLimitExceeded, which carries the result."""
         result = await self.hit(key, cost, limit=limit)
         if not result:
-            raise RateLimitExceeded(key if isinstance(key, str) else key.decode(errors="backslashreplace"), result)
+            raise RateLimitExceeded(readable(key), result)
         return result
+
+    async def acquire(self, key: str | bytes, cost: int = 1, timeout: Seconds | None = None) -> RateLimitResult:
+        """`hit`, but wait until it fits: one round trip per grant, and one timer per key, however many wait.
+
+        First come, first served among the callers of this object on one key; keys never wait for each other. Between
+        processes, whoever asks first once it fits. `timeout`: seconds to wait; None waits as long as it takes, 0 does
+        not. A cancelled waiter is charged nothing: what it was just given goes to the next in line, or back.
+
+        Raises RateLimitExceeded at once when the cost never fits, and RateLimitTimeout as soon as it is certain that it
+        does not fit in time.
+        """
+        return await self._hook.around("acquire", self._acquire(key, cost, timeout), outcome_of)
+
+    async def _acquire(self, key: str | bytes, cost: int, timeout: Seconds | None) -> RateLimitResult:
+        check_cost(cost)
+        patience = timeout_seconds(timeout)
+        full_key = self._full_key(key)
+        if not self._waiting.occupied(full_key):
+            result = await self._hit(key, cost, None, self._give_back)
+            if result:
+                return result
+        else:
+            result = None
+        return await self._waiting.wait(readable(key), full_key, cost, patience, result)
 
     async def hit_many(self, items: Iterable[tuple[str | bytes, int]]) -> list[RateLimitResult]:
         """`hit` for each (key, cost), in one round trip, answered in order. The same key may come more than once.
@@ -136,116 +103,114 @@ class Limiter(ABC):
         Each is decided by itself, in this order on one server. With on_error="raise" the first error is raised after
         all have been answered; the others have been charged.
         """
-        checked = [(self._keys.key(key), _check_cost(cost)) for key, cost in items]
-
-        async def hit(key: str, cost: int) -> RateLimitResult:
-            run = self._decide_or_fall_back(key, cost, self.limit, charge=cost > 0)
-            return await self._hook.around("hit", run, _outcome)
-
-        answers = await asyncio.gather(*(hit(key, cost) for key, cost in checked), return_exceptions=True)
+        checked = [(key, self._full_key(key), check_cost(cost)) for key, cost in items]
+        if not checked:
+            return []
+        if not self._outcomes.breaker.may_ask():
+            return [self._fall_back(key, full, self.limit, cost, charge=cost > 0) for key, full, cost in checked]
+        answers = await self._sender.hit_together(
+            self._default_numbers, [full for _, full, _ in checked], [cost for _, _, cost in checked]
+        )
         results: list[RateLimitResult] = []
-        for answer in answers:
+        for (key, full_key, cost), answer in zip(checked, answers, strict=True):
             if isinstance(answer, BaseException):
-                raise answer
-            results.append(answer)
+                if not isinstance(answer, UNDECIDED):
+                    raise answer
+                self._outcomes.failed(answer)
+                results.append(self._fall_back(key, full_key, self.limit, cost, charge=cost > 0))
+            else:
+                results.append(self._outcomes.decided(key, answer, self.limit, cost, charged=cost > 0))
         return results
+
+    async def refund(self, key: str | bytes, cost: int = 1, *, limit: Limit | str | None = None) -> RateLimitResult:
+        """Give `cost` units back, at most what is counted; says what is left then. One round trip.
+
+        A log gives back its oldest units, so that no window can ever hold more than the limit. Redis errors are raised
+        whatever `on_error` says; after OutcomeUnknown the units may be back, or not.
+        """
+        chosen, numbers = self._chosen(limit)
+        full_key = self._full_key(key)
+        if check_cost(cost) == 0:
+            return await self._peek(key, 0, limit)
+        self._forget_locally(full_key)
+        algorithm, most, a, b = numbers
+        try:
+            answer = await adjust(
+                self._commands,
+                state=full_key,
+                algorithm=algorithm,
+                limit=most,
+                a=a,
+                b=b,
+                units=-cost,
+                deadline=self._outcomes.deadline,
+            )
+        finally:
+            self._forget_locally(full_key)
+        self._waiting.look_again(full_key)
+        return self._outcomes.decided(key, answer, chosen, cost, charged=False)
+
+    def reserve(
+        self,
+        key: str | bytes,
+        estimate: int,
+        *,
+        lease: Seconds = 300.0,
+        on_crash: Literal["charge", "refund"] = "charge",
+    ) -> Reservation:
+        """Charge an estimate now and the real cost later: `async with limiter.reserve("user:1", 800) as reservation:`.
+
+        See `Reservation`. One round trip to reserve and one to settle. Raises RateLimitExceeded when the estimate does
+        not fit.
+        """
+        return Reservation(self, key, check_cost(estimate), lease=lease, on_crash=on_crash)
 
     async def reset(self, key: str | bytes) -> bool:
         """Forget what was counted for `key`; whether there was anything. One round trip.
 
         Redis errors are raised whatever `on_error` says: a reset that did not happen must not look like one that did.
         """
-        full_key = self._keys.key(key)
-        return bool(await self._commands.call("UNLINK", full_key, key=full_key, deadline=self._deadline))
+        full_key = self._full_key(key)
+        self._forget_locally(full_key)
+        try:
+            gone = await self._commands.call("UNLINK", full_key, key=full_key, deadline=self._outcomes.deadline)
+        finally:
+            self._forget_locally(full_key)
+        self._waiting.look_again(full_key)
+        return bool(gone)
+
+    def _waiting_changed(self, full_key: str) -> None:
+        self._waiting.look_again(full_key)
+
+    # what it knows of itself ------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The name in keys, headers and metrics."""
+        return self._outcomes.name
+
+    @property
+    def on_error(self) -> OnError:
+        """What happens when the server cannot decide."""
+        return self._outcomes.on_error
+
+    @property
+    def shadow(self) -> bool:
+        """Whether refusals are only noted."""
+        return self._outcomes.shadow
+
+    @shadow.setter
+    def shadow(self, value: bool) -> None:
+        self._outcomes.shadow = bool(value)
 
     def statistics(self) -> LimiterStatistics:
         """A snapshot of what this object has answered."""
-        return LimiterStatistics(
-            allowed=self._allowed,
-            refused=self._refused,
-            failed_open=self._opened,
-            failed_closed=self._closed,
-            errors=self._errors,
-        )
+        return self._outcomes.statistics()
 
     def __repr__(self) -> str:
+        now = self.statistics()
+        undecided = now.failed_open + now.failed_closed + now.errors
         return (
             f"<{type(self).__name__} {self.name!r} {self.limit}, on_error={self.on_error}: "
-            f"{self._allowed} allowed, {self._refused} refused, {self._opened + self._closed + self._errors} undecided>"
+            f"{now.allowed} allowed, {now.refused} refused, {undecided} undecided>"
         )
-
-    @abstractmethod
-    def _check(self, limit: Limit) -> None:
-        """Raise ValueError for a limit that this algorithm cannot keep."""
-
-    @abstractmethod
-    async def _decide(self, key: str, cost: int, limit: Limit, *, charge: bool) -> Decision:
-        """Run the script."""
-
-    def _accept(self, limit: Limit | str) -> Limit:
-        accepted = Limit.parse(limit) if isinstance(limit, str) else limit
-        if not isinstance(accepted, Limit):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ValueError(f'limit is a Limit or text such as "100/minute", got {limit!r}')
-        self._check(accepted)
-        return accepted
-
-    async def _answer(self, key: str | bytes, cost: int, limit: Limit | str | None, *, charge: bool) -> RateLimitResult:
-        _check_cost(cost)
-        chosen = self.limit if limit is None else self._accept(limit)
-        if chosen.period_us != self.limit.period_us and not self._any_period:
-            # What is counted in one window cannot be judged by another: a short one would wipe the count of a long one.
-            raise ValueError(f"limit= may change how much, not the period of {str(self.limit)!r}, got {str(chosen)!r}")
-        return await self._decide_or_fall_back(self._keys.key(key), cost, chosen, charge=charge and cost > 0)
-
-    async def _decide_or_fall_back(self, key: str, cost: int, limit: Limit, *, charge: bool) -> RateLimitResult:
-        try:
-            decision = await self._decide(key, cost, limit, charge=charge)
-        except (*_UNABLE, ServerRefused) as error:
-            if self.on_error == "raise" or isinstance(error, _MISTAKES) or not isinstance(error, _UNABLE):
-                self._errors += 1
-                raise
-            return self._fall_back(cost, limit)
-        allowed = decision.allowed == 1
-        if charge:
-            self._allowed += allowed
-            self._refused += not allowed
-        return RateLimitResult(
-            allowed=allowed,
-            limit=limit,
-            remaining=decision.remaining,
-            retry_after=None if decision.retry_after < 0 else decision.retry_after / 1_000_000,
-            reset_after=decision.reset_after / 1_000_000,
-            cost=cost,
-            violated=() if allowed else (self.name,),
-            policy=self.name,
-        )
-
-    def _fall_back(self, cost: int, limit: Limit) -> RateLimitResult:
-        allowed = self.on_error == "open"
-        self._opened += allowed
-        self._closed += not allowed
-        source: Source = "fail-open" if allowed else "fail-closed"
-        wait = 0.0 if allowed else RETRY_WHEN_CLOSED
-        return RateLimitResult(
-            allowed=allowed,
-            limit=limit,
-            remaining=0,
-            retry_after=wait,
-            reset_after=wait,
-            cost=cost,
-            source=source,
-            violated=() if allowed else (self.name,),
-            policy=self.name,
-        )
-
-
-def _outcome(result: RateLimitResult) -> str:
-    if result.source != "redis":
-        return result.source
-    return "allowed" if result.allowed else "refused"
-
-
-def _check_cost(cost: object) -> int:
-    if isinstance(cost, bool) or not isinstance(cost, int) or cost < 0:
-        raise ValueError(f"cost is a whole number of units, 0 or more, got {cost!r}")
-    return cost

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeAlias
 
 from aredis_patterns.ratelimit._limit import Limit
 
 __all__ = ["Decision", "HeaderStyle", "RateLimitResult", "Source"]
 
-Source: TypeAlias = Literal["redis", "fail-open", "fail-closed"]
-"""Who decided: the server, or the `on_error` policy of the limiter because the server could not."""
+Source: TypeAlias = Literal["redis", "deny-cache", "local", "fail-open", "fail-closed"]
+"""Who decided: the server; this process, from a refusal of the server that still holds; or, because the server could
+not, the `on_error` policy: a limiter in this process, "yes", or "no"."""
 
 HeaderStyle: TypeAlias = Literal["draft", "legacy"]
 
@@ -40,42 +42,78 @@ class RateLimitResult:
     remaining: int
     """Units left after this request. 0 when the server did not decide."""
     retry_after: float | None
-    """Seconds until the same request fits, if nothing else comes before it. 0.0 when allowed; None when it never fits,
+    """Seconds until the same request fits, if nothing else comes before it. 0.0 when it fits; None when it never does,
     because it costs more than the limit."""
     reset_after: float
     """Seconds until everything is available again, if nothing else comes before."""
     cost: int = 1
     source: Source = "redis"
     violated: tuple[str, ...] = ()
-    """The names of the limiters that refused."""
+    """The names of the limiters that refused. Not empty in an allowed result: it would have been refused, but the
+    limiter is in shadow mode."""
     policy: str = "default"
     """The name of the limiter."""
+    delay: float = 0.0
+    """Seconds until the request may go on: only a leaky bucket that shapes has them."""
+    parts: tuple[RateLimitResult, ...] = ()
+    """The answer of each limit, when several were asked together."""
 
     def __bool__(self) -> bool:
         return self.allowed
+
+    @property
+    def shadowed(self) -> bool:
+        """Allowed only because the limiter is in shadow mode."""
+        return self.allowed and bool(self.violated)
 
     def headers(self, *, style: HeaderStyle = "draft") -> dict[str, str]:
         """The HTTP response headers. Seconds are rounded up, so that nobody comes back too early.
 
         "draft" is draft-ietf-httpapi-ratelimit-headers (September 2025): `RateLimit-Policy` with the quota q and its
         window w, and `RateLimit` with what remains (r) and when there will be more (t). "legacy" is the X-RateLimit
-        family.
-        `Retry-After` comes with a refusal that ends. A decision without the server tells nothing about what remains.
+        family, of the limit that is closest. `Retry-After` comes with a refusal that ends. A decision without the server
+        tells nothing about what remains. A limiter in shadow mode has no headers: nobody should notice it.
         """
-        known = self.source == "redis"
-        more_in = math.ceil(self.retry_after or self.reset_after)
-        if style == "draft":
-            name = '"' + self.policy.replace("\\", "\\\\").replace('"', '\\"') + '"'
-            fields = {"RateLimit-Policy": f"{name};q={self.limit.amount};w={math.ceil(self.limit.period)}"}
-            if known:
-                fields["RateLimit"] = f"{name};r={self.remaining};t={more_in}"
-        elif style == "legacy":
-            fields = {"X-RateLimit-Limit": str(self.limit.amount)}
-            if known:
-                fields["X-RateLimit-Remaining"] = str(self.remaining)
-                fields["X-RateLimit-Reset"] = str(more_in)
-        else:
+        if style not in ("draft", "legacy"):
             raise ValueError(f'style is "draft" or "legacy", got {style!r}')
+        if self.shadowed:
+            return {}
+        parts = [part for part in self.parts if not part.shadowed] or [self]
+        fields = _draft(parts) if style == "draft" else _legacy(self)
         if not self.allowed and self.retry_after is not None:
             fields["Retry-After"] = str(max(1, math.ceil(self.retry_after)))
         return fields
+
+    def with_delay(self, seconds: float) -> RateLimitResult:
+        """The same, to go on after so many seconds."""
+        return replace(self, delay=seconds)
+
+    @property
+    def _known(self) -> bool:
+        return self.source in ("redis", "deny-cache", "local")
+
+    @property
+    def _more_in(self) -> int:
+        return math.ceil(self.retry_after or self.reset_after)
+
+
+def _draft(parts: Sequence[RateLimitResult]) -> dict[str, str]:
+    policies: list[str] = []
+    states: list[str] = []
+    for part in parts:
+        name = '"' + part.policy.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        policies.append(f"{name};q={part.limit.amount};w={math.ceil(part.limit.period)}")
+        if part._known:
+            states.append(f"{name};r={part.remaining};t={part._more_in}")
+    fields = {"RateLimit-Policy": ", ".join(policies)}
+    if states:
+        fields["RateLimit"] = ", ".join(states)
+    return fields
+
+
+def _legacy(result: RateLimitResult) -> dict[str, str]:
+    fields = {"X-RateLimit-Limit": str(result.limit.amount)}
+    if result._known:
+        fields["X-RateLimit-Remaining"] = str(result.remaining)
+        fields["X-RateLimit-Reset"] = str(result._more_in)
+    return fields

@@ -1,4 +1,4 @@
-"""The three limiters as a user meets them, on real servers and through faults."""
+"""The limiters as a user meets them, on real servers and through faults."""
 
 from __future__ import annotations
 
@@ -24,11 +24,7 @@ from aredis_patterns.embedded import EmbeddedServer
 from aredis_patterns.exceptions import OutcomeUnknown
 from aredis_patterns.testing import FaultProxy, assert_round_trips, cancel_everywhere
 
-KINDS: list[type[Limiter]] = [FixedWindowLimiter, SlidingWindowLogLimiter, TokenBucketLimiter]
-each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 
-
-@each_kind
 async def test_concurrent_hits_are_exact(kind: type[Limiter], redis_client: Redis, namespace: str) -> None:
     limiter = kind(redis_client, "40/hour", namespace=namespace, deadline=5)
     results = await asyncio.gather(*(limiter.hit("user:1") for _ in range(200)))
@@ -39,7 +35,6 @@ async def test_concurrent_hits_are_exact(kind: type[Limiter], redis_client: Redi
     assert (limiter.statistics().allowed, limiter.statistics().refused) == (40, 160)
 
 
-@each_kind
 async def test_same_answers_on_every_protocol(
     kind: type[Limiter], redis_url: str, client_options: dict[str, Any], namespace: str
 ) -> None:
@@ -49,7 +44,6 @@ async def test_same_answers_on_every_protocol(
         await limiter._commands.aclose()  # type: ignore[attr-defined]
 
 
-@each_kind
 async def test_a_hit_is_one_round_trip_and_so_are_many(
     kind: type[Limiter], fault_proxy: FaultProxy, namespace: str
 ) -> None:
@@ -64,7 +58,6 @@ async def test_a_hit_is_one_round_trip_and_so_are_many(
         assert [result.allowed for result in results] == [True, True, False]
 
 
-@each_kind
 async def test_retry_after_tells_the_truth(kind: type[Limiter], redis_client: Redis, namespace: str) -> None:
     limiter = kind(redis_client, "4/second", namespace=namespace, deadline=5)
     while await limiter.hit("user:1"):
@@ -78,7 +71,6 @@ async def test_retry_after_tells_the_truth(kind: type[Limiter], redis_client: Re
     assert await limiter.hit("user:1")
 
 
-@each_kind
 async def test_cost(kind: type[Limiter], redis_client: Redis, namespace: str) -> None:
     limiter = kind(redis_client, "10/hour", namespace=namespace, deadline=5)
     assert (await limiter.hit("u", 8)).remaining == 2
@@ -93,7 +85,6 @@ async def test_cost(kind: type[Limiter], redis_client: Redis, namespace: str) ->
     assert (caught.value.key, caught.value.result.cost) == ("u", 1)
 
 
-@each_kind
 async def test_peek_and_cost_zero_change_nothing(kind: type[Limiter], redis_client: Redis, namespace: str) -> None:
     limiter = kind(redis_client, "2/hour", namespace=namespace, deadline=5)
     assert await limiter.peek("u")
@@ -101,7 +92,6 @@ async def test_peek_and_cost_zero_change_nothing(kind: type[Limiter], redis_clie
     assert await redis_client.exists(limiter._keys.key("u")) == 0
 
 
-@each_kind
 async def test_reset_and_lowered_limits(kind: type[Limiter], redis_client: Redis, namespace: str) -> None:
     limiter = kind(redis_client, "5/hour", namespace=namespace, deadline=5)
     await limiter.hit("u", 5)
@@ -112,7 +102,6 @@ async def test_reset_and_lowered_limits(kind: type[Limiter], redis_client: Redis
     assert (await limiter.hit("u")).remaining == 4
 
 
-@each_kind
 async def test_script_flush_is_repaired(kind: type[Limiter], own_server: EmbeddedServer) -> None:
     async with Redis.from_url(own_server.url) as client:
         limiter = kind(client, "100/hour", deadline=5)
@@ -124,7 +113,6 @@ async def test_script_flush_is_repaired(kind: type[Limiter], own_server: Embedde
         await limiter._commands.aclose()  # type: ignore[attr-defined]
 
 
-@each_kind
 async def test_a_lost_reply_is_charged_once(kind: type[Limiter], fault_proxy: FaultProxy, namespace: str) -> None:
     async with PipelinedRedis.from_url(fault_proxy.url) as client:
         limiter = kind(client, "10/hour", namespace=namespace, deadline=5)
@@ -135,7 +123,6 @@ async def test_a_lost_reply_is_charged_once(kind: type[Limiter], fault_proxy: Fa
         assert (await limiter.peek("u")).remaining == 8
 
 
-@each_kind
 @pytest.mark.parametrize(("policy", "allowed"), [("open", True), ("closed", False)])
 async def test_a_hung_server_costs_at_most_the_deadline(
     kind: type[Limiter], policy: Any, allowed: bool, own_server: EmbeddedServer
@@ -173,7 +160,6 @@ async def test_missing_permissions_are_never_fail_open(own_server: EmbeddedServe
             await FixedWindowLimiter(client, "10/hour", on_error="open").hit("u")
 
 
-@each_kind
 async def test_cancelled_anywhere_each_hit_counts_at_most_once(
     kind: type[Limiter], redis_client: Redis, namespace: str
 ) -> None:

@@ -1,0 +1,153 @@
+"""How hits reach the server: a lone one at once, hits that come together in one EVALSHA.
+
+While one call is under way, hits under the same limit gather until the end of the loop's iteration (or until they are
+many) and are decided by one script run, in the order in which they came. Each is still decided by itself; what they
+share is the round trip, the parsing and the moment. In a Cluster, where keys live on many nodes, nothing is gathered.
+
+A caller that is cancelled leaves its place empty. If its hit is on its way, it may be charged; `on_abandoned` is told
+when it was, so that a waiter can give its units back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, NamedTuple
+
+from aredis_patterns.exceptions import OutcomeUnknown
+from aredis_patterns.ratelimit._scripts import Numbers, hit
+from aredis_patterns.types import Commands
+
+__all__ = ["Abandoned", "Sender"]
+
+MOST: Final = 64
+"""Hits in one script run: enough to share its cost, few enough to hold up nobody (about a third of a millisecond)."""
+
+Abandoned = Callable[[str, int], None]
+"""Called with the key and the cost of a hit that was charged and whose caller had gone."""
+
+
+class _Hit(NamedTuple):
+    key: str
+    cost: int
+    future: asyncio.Future[Sequence[int]]
+    on_abandoned: Abandoned | None
+
+
+class Sender:
+    """The hits of one limiter, in whatever event loop it is used."""
+
+    def __init__(self, commands: Commands, deadline: float, *, gathers: bool) -> None:
+        self._commands: Final = commands
+        self._deadline: Final = deadline
+        self._gathers: Final = gathers
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._gathered: dict[Numbers, list[_Hit]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._busy = 0
+
+    async def hit(
+        self, numbers: Numbers, key: str, cost: int, *, on_abandoned: Abandoned | None = None
+    ) -> Sequence[int]:
+        """Charge, and return the four integers of a Decision."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:  # the first use, or a second loop: what gathered in the old one went with it
+            self._loop, self._gathered, self._busy = loop, {}, 0
+        if on_abandoned is None and (not self._busy or not self._gathers):
+            self._busy += 1
+            try:
+                return await self._run(numbers, [key], [cost], 1)
+            finally:
+                self._busy -= 1
+        future: asyncio.Future[Sequence[int]] = loop.create_future()
+        gathered = self._gathered.get(numbers)
+        if gathered is None:
+            gathered = self._gathered[numbers] = []
+            loop.call_soon(self._send, numbers)
+        gathered.append(_Hit(key, cost, future, on_abandoned))
+        if len(gathered) >= MOST or not self._gathers:
+            self._send(numbers)
+        return await future
+
+    async def look(self, numbers: Numbers, key: str, cost: int) -> Sequence[int]:
+        """What a hit would say."""
+        return await self._run(numbers, [key], [cost], 0)
+
+    async def hit_together(
+        self, numbers: Numbers, keys: Sequence[str], costs: Sequence[int], *, in_line: bool = False
+    ) -> list[Sequence[int] | BaseException]:
+        """Charge each; answers and errors in order. One round trip."""
+        size = MOST if self._gathers else 1
+        chunks = [(keys[at : at + size], costs[at : at + size]) for at in range(0, len(keys), size)]
+        charge = 2 if in_line else 1
+        replies = await asyncio.gather(
+            *(self._run(numbers, some, theirs, charge) for some, theirs in chunks), return_exceptions=True
+        )
+        answers: list[Sequence[int] | BaseException] = []
+        for (some, _), reply in zip(chunks, replies, strict=True):
+            if isinstance(reply, BaseException):
+                answers.extend(_error_of(reply, key) for key in some)
+            else:
+                answers.extend(reply[at : at + 4] for at in range(0, len(reply), 4))
+        return answers
+
+    def _run(
+        self, numbers: Numbers, keys: Sequence[str], costs: Sequence[int], charge: int
+    ) -> Coroutine[Any, Any, list[int]]:
+        algorithm, limit, a, b = numbers
+        return hit(
+            self._commands,
+            states=keys,
+            algorithm=algorithm,
+            limit=limit,
+            a=a,
+            b=b,
+            charge=charge,
+            costs=costs,
+            deadline=self._deadline,
+        )
+
+    def _send(self, numbers: Numbers) -> None:
+        gathered = self._gathered.pop(numbers, None)
+        if not gathered:
+            return
+        hits = [each for each in gathered if not each.future.done()]
+        if hits:
+            self._busy += 1
+            task = asyncio.get_running_loop().create_task(self._settle(numbers, hits))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _settle(self, numbers: Numbers, hits: list[_Hit]) -> None:
+        try:
+            reply: list[int] = await self._run(numbers, [each.key for each in hits], [each.cost for each in hits], 1)
+        except asyncio.CancelledError:  # the loop ends
+            for each in hits:
+                each.future.cancel()
+            raise
+        except Exception as error:
+            for each in hits:
+                if not each.future.done():
+                    each.future.set_exception(_error_of(error, each.key))
+            return
+        finally:
+            self._busy -= 1
+        at = 0
+        for each in hits:
+            answer = reply[at : at + 4]
+            at += 4
+            if not each.future.done():
+                each.future.set_result(answer)
+            elif each.on_abandoned is not None and answer[0]:
+                each.on_abandoned(each.key, each.cost)
+
+
+def _error_of(error: BaseException, key: str) -> BaseException:
+    """An error of its own for each caller, about its own key."""
+    if isinstance(error, OutcomeUnknown):
+        own: BaseException = type(error)(error.command, key, error.reason)
+    else:
+        own = copy.copy(error)
+    own.__cause__ = error
+    return own
