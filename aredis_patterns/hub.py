@@ -22,7 +22,7 @@ from aredis_patterns.leaderboards import BoardOptions, Leaderboard, Trending, Tr
 from aredis_patterns.locks import LeaseOptions, Lock
 from aredis_patterns.locks._runtime import close_locks
 from aredis_patterns.pipelining import ClientCommands, LaneStatistics, PipelinedRedis, PipelinedRedisCluster, lane_of
-from aredis_patterns.pubsub import PubSub, PubSubOptions
+from aredis_patterns.pubsub import PubSub, PubSubOptions, Topic, TopicOptions
 from aredis_patterns.queues import QueueOptions, ReliableQueue, SimpleQueue, SimpleQueueOptions
 from aredis_patterns.ratelimit import (
     ConcurrencyLimiter,
@@ -245,6 +245,11 @@ class Patterns:
         made: PubSub[Any] = PubSub(self.client, namespace=self.namespace, **options)
         self._made.add(made)
         return made
+
+    def topic(self, name: str | bytes, **options: Unpack[TopicOptions]) -> Topic[Any]:
+        """A topic on this client, whose messages are kept. `options` are those of `Topic`."""
+        options.setdefault("codec", self.codec)
+        return Topic(self.client, name, namespace=self.namespace, **options)
 
     def rate_limiter(
         self, limit: Limit | str, *, algorithm: Algorithm = "token_bucket", **options: Unpack[LimiterOptions]

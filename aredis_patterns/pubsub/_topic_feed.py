@@ -1,0 +1,137 @@
+"""The live half of a topic in one event loop: one subscription to its channel, for all that read it here.
+
+Messages are decoded once and offered to every reader. A reader takes them if they follow what it has; otherwise it reads
+the stream. So whatever happens to the live half, nothing is lost: it only makes readers look sooner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from aredis_patterns.exceptions import DecodeError, ServerRefused, WireClosed
+from aredis_patterns.pipelining import ListenerSubscription
+from aredis_patterns.pubsub._positions import Stored, TopicEntry, read_live
+
+if TYPE_CHECKING:
+    from aredis_patterns.pipelining import Listener
+
+__all__ = ["POLL", "WINDOW", "Reader", "TopicFeed"]
+
+WINDOW: Final = 1024
+"""Publications of one process and topic that may be under way at a time; the server remembers as many."""
+
+POLL: Final = 0.5
+"""Seconds between two looks when nobody may listen to the channel."""
+
+_log: Final = logging.getLogger("aredis_patterns.pubsub")
+
+
+class Reader(Protocol):
+    """Who reads a topic here. All are synchronous and quick."""
+
+    def offer(self, entries: Sequence[TopicEntry[Any] | None], stored: Sequence[Stored]) -> None:
+        """New messages, in order, and as they are stored; None for one that cannot be decoded."""
+        ...
+
+    def look(self) -> None:
+        """Something may have changed: look for yourself."""
+        ...
+
+    def end(self, error: Exception | None) -> None:
+        """Nobody listens any more, and nobody will."""
+        ...
+
+
+class TopicFeed:
+    """What one `Topic` has in one event loop."""
+
+    def __init__(
+        self,
+        find_listener: Callable[[], Listener],
+        channel: str,
+        kind: Any,
+        decode: Callable[[Stored], TopicEntry[Any] | None],
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.producer: Final = secrets.token_hex(8)
+        self.operation = 0
+        self.publishing: Final = asyncio.Semaphore(WINDOW)
+        self.readers: dict[Reader, None] = {}
+        self._confirmed = False
+        self.polls = False
+        """Nobody may listen: readers look by themselves now and then."""
+        self._find_listener = find_listener
+        self._channel: Final = channel.encode()
+        self._kind: Final = kind
+        self._decode = decode
+        self._heard: ListenerSubscription | None = None
+
+    @property
+    def live(self) -> bool:
+        """Whether messages are heard as they are published."""
+        return self._heard is not None and self._heard.live
+
+    async def join(self, reader: Reader) -> None:
+        """Offer messages to a reader from now on. Returns when the server has confirmed."""
+        self.readers[reader] = None
+        if self._heard is None and not self.polls:
+            ear = await self._find_listener().ear_for(self._kind, self._channel)
+            if self._heard is None and reader in self.readers:
+                self._heard = ear.add(self._kind, self._channel, self._hear, self._lost, self.look)
+        heard = self._heard
+        if heard is None:
+            return
+        try:
+            await heard.confirmed()
+        except ServerRefused:
+            self.polls = True
+            self._stop(heard)
+        except Exception:
+            if not self._confirmed:  # once confirmed the listener comes back by itself
+                self._stop(heard)
+            raise
+        self._confirmed = True
+
+    def leave(self, reader: Reader) -> None:
+        """Offer nothing more. The last one turns off the light."""
+        self.readers.pop(reader, None)
+        if not self.readers and self._heard is not None:
+            self._stop(self._heard)
+
+    def look(self) -> None:
+        """Ask all readers to look for themselves: messages may have been missed."""
+        for reader in tuple(self.readers):
+            reader.look()
+
+    def _hear(self, data: bytes, channel: bytes, pattern: bytes | None) -> None:
+        try:
+            stored = read_live(data)
+        except DecodeError as error:
+            _log.warning("%s", error)
+            stored = []
+        if not stored:
+            self.look()
+            return
+        entries = [self._decode(each) for each in stored]
+        for reader in self.readers:
+            reader.offer(entries, stored)
+
+    def _lost(self, error: Exception) -> None:
+        """The connection is gone; the listener comes back by itself and then calls `look`, unless it was closed."""
+        if isinstance(error, (ServerRefused, WireClosed)) and self._heard is not None:
+            self._stop(self._heard)
+        if isinstance(error, ServerRefused):
+            self.polls = True
+            self.look()
+        elif isinstance(error, WireClosed):
+            for reader in tuple(self.readers):
+                reader.end(error)
+
+    def _stop(self, heard: ListenerSubscription) -> None:
+        if self._heard is heard:
+            self._heard, self._confirmed = None, False
+        heard.close()
