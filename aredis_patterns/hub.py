@@ -21,6 +21,17 @@ from aredis_patterns.embedded import EmbeddedServer
 from aredis_patterns.leaderboards import BoardOptions, Leaderboard, Trending, TrendOptions
 from aredis_patterns.locks import LeaseOptions, Lock
 from aredis_patterns.locks._runtime import close_locks
+from aredis_patterns.monitoring import (
+    CommandTap,
+    Diagnosis,
+    Health,
+    HotKeys,
+    Inspector,
+    KeyScan,
+    doctor,
+    health,
+    hot_keys,
+)
 from aredis_patterns.pipelining import ClientCommands, LaneStatistics, PipelinedRedis, PipelinedRedisCluster, lane_of
 from aredis_patterns.pubsub import PubSub, PubSubOptions, Topic, TopicOptions
 from aredis_patterns.queues import QueueOptions, ReliableQueue, SimpleQueue, SimpleQueueOptions
@@ -49,6 +60,7 @@ from aredis_patterns.transactions import (
     transfer,
 )
 from aredis_patterns.types import Encodable, Key, RedisClient, Seconds
+from aredis_patterns.types import Key, RedisClient
 
 __all__ = ["Patterns"]
 
@@ -355,6 +367,31 @@ class Patterns:
     def script(self, source: str | PathLike[str] | Script, *, as_function: bool = False) -> UserScript[Any]:
         """A Lua file that is called like a function: `await p.script("lua/add.lua")(keys=["n"], args=[1])`."""
         return UserScript(self.client, source, as_function=as_function)
+    def inspector(self, **options: Any) -> Inspector:
+        """What the servers say of themselves: `(await p.inspector().memory()).used`."""
+        return Inspector(self.client, **options)
+
+    def command_tap(self, **options: Any) -> CommandTap:
+        """What the servers execute, for a short while: `async with p.command_tap(duration=5) as tap: ...`."""
+        return CommandTap(self.client, **options)
+
+    def key_scan(self, *, match: Key | None = None, **options: Any) -> KeyScan:
+        """Big keys and groups of keys of this namespace: `await p.key_scan().run()`. `match="*"` looks at all keys."""
+        escaped = "".join(f"\\{letter}" if letter in r"*?[]\^" else letter for letter in self.namespace)
+        return KeyScan(self.client, match=f"{escaped}:*" if match is None else match, **options)
+
+    async def hot_keys(self, **options: Any) -> HotKeys:
+        """The keys that are used most: `(await p.hot_keys(duration=5)).keys`."""
+        return await hot_keys(self.client, **options)
+
+    async def health(self, **options: Any) -> Health:
+        """Whether the servers can serve, for a readiness probe. One round trip."""
+        return await health(self.client, **options)
+
+    async def doctor(self, **options: Any) -> Diagnosis:
+        """What is wrong with the servers, and what to do about it."""
+        options.setdefault("namespace", self.namespace)
+        return await doctor(self.client, **options)
 
     def statistics(self) -> LaneStatistics:
         """What the wire has done in this event loop so far."""

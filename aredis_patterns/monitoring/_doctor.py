@@ -11,8 +11,8 @@ from redis.exceptions import RedisError
 from aredis_patterns.exceptions import PatternError
 from aredis_patterns.monitoring._inspector import Inspector
 from aredis_patterns.monitoring._keyscan import KeyReport, KeyScan
-from aredis_patterns.monitoring._records import NodeReport
 from aredis_patterns.monitoring._rules import RULES, Finding
+from aredis_patterns.monitoring.records import NodeReport
 from aredis_patterns.types import RedisClient
 
 __all__ = ["Diagnosis", "doctor"]

@@ -14,7 +14,8 @@ from aredis_patterns._core.durations import to_seconds
 from aredis_patterns.exceptions import PatternError
 from aredis_patterns.monitoring import _parsing as parsing
 from aredis_patterns.monitoring._info import Fields, parse_client_list, parse_info
-from aredis_patterns.monitoring._records import (
+from aredis_patterns.monitoring._redaction import Redaction, check_redaction, redact
+from aredis_patterns.monitoring.records import (
     ClientConnection,
     Clients,
     CommandStatistics,
@@ -31,7 +32,6 @@ from aredis_patterns.monitoring._records import (
     Stats,
     Unavailable,
 )
-from aredis_patterns.monitoring._redaction import Redaction, check_redaction, redact
 from aredis_patterns.pipelining import lane_of
 from aredis_patterns.pipelining._nodes import Node, nodes_of
 from aredis_patterns.types import Commands, Encodable, Key, RedisClient, Seconds
@@ -205,7 +205,7 @@ class Inspector:
     async def _call(self, name: str, *rest: Encodable) -> Any:
         commands = await self._commands()
         asked = commands.call(name, *rest, deadline=self._deadline)
-        return await self._ask(asked, f"{name} {rest[0]}" if rest and isinstance(rest[0], str) else name)
+        return await self._ask(asked, " ".join(map(str, (name, *rest)[:2])))
 
     async def _commands(self) -> Commands:
         if self._node is not None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aredis_patterns.monitoring._info import Fields, pairs_of
-from aredis_patterns.monitoring._records import (
+from aredis_patterns.monitoring.records import (
     ClientConnection,
     Clients,
     CommandStatistics,

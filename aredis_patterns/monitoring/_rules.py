@@ -12,8 +12,8 @@ from typing import Final, Literal, TypeAlias, TypeVar
 
 from aredis_patterns._core.diagnosis import check_version
 from aredis_patterns.exceptions import ServerTooOld
-from aredis_patterns.monitoring._records import NodeReport, Section, Unavailable
 from aredis_patterns.monitoring._redaction import name_of
+from aredis_patterns.monitoring.records import NodeReport, Section, Unavailable
 
 __all__ = ["RULES", "Finding", "Severity"]
 

@@ -13,17 +13,9 @@ import pytest
 from redis.asyncio import Redis
 
 from aredis_patterns.embedded import EmbeddedServer
-from aredis_patterns.monitoring import (
-    ClientConnection,
-    Inspector,
-    NodeReport,
-    Replica,
-    Replication,
-    SlowCommand,
-    doctor,
-    health,
-)
+from aredis_patterns.monitoring import Inspector, NodeReport, SlowCommand, doctor, health
 from aredis_patterns.monitoring._rules import RULES
+from aredis_patterns.monitoring.records import ClientConnection, Replica, Replication
 from aredis_patterns.pipelining import PipelinedRedis
 from aredis_patterns.testing import FaultProxy, assert_round_trips
 

@@ -9,7 +9,8 @@ from redis.asyncio import Redis
 
 from aredis_patterns.embedded import EmbeddedServer
 from aredis_patterns.exceptions import PermissionDenied
-from aredis_patterns.monitoring import Inspector, Memory, ServerInfo, Unavailable
+from aredis_patterns.monitoring import Inspector, Unavailable
+from aredis_patterns.monitoring.records import Memory, ServerInfo
 from aredis_patterns.pipelining import PipelinedRedis
 from aredis_patterns.testing import FaultProxy, assert_round_trips
 

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aredis_patterns.monitoring import _parsing as parsing
-from aredis_patterns.monitoring import keys_of, redact, shape_of
-from aredis_patterns.monitoring._groups import OTHER, BigKey, Tally, grouping
+from aredis_patterns.monitoring._groups import OTHER, BigKey, Tally, grouping, shape_of
 from aredis_patterns.monitoring._hot_keys import read_hotkeys
 from aredis_patterns.monitoring._info import parse_client_list, parse_info
 from aredis_patterns.monitoring._monitor_line import parse_line
+from aredis_patterns.monitoring._redaction import keys_of, redact
 
 REDIS = b"# Server\r\nredis_version:8.0.2\r\nredis_git_sha1:00000000\r\nredis_mode:standalone\r\n"
 VALKEY = b"# Server\r\nredis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:9.1.2\r\n"
