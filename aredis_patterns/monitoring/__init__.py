@@ -10,6 +10,7 @@ from aredis_patterns.monitoring._hot_keys import HotKey, HotKeys, hot_keys
 from aredis_patterns.monitoring._inspector import Inspector
 from aredis_patterns.monitoring._keyscan import KeyReport, KeyScan, ScanProgress
 from aredis_patterns.monitoring._monitor_line import MonitoredCommand
+from aredis_patterns.monitoring._pattern_view import PatternView, pattern_view
 from aredis_patterns.monitoring._rules import Finding
 from aredis_patterns.monitoring._tap import CommandTap
 from aredis_patterns.monitoring.records import NodeReport, SlowCommand, Unavailable
@@ -28,10 +29,12 @@ __all__ = [
     "KeyScan",
     "MonitoredCommand",
     "NodeReport",
+    "PatternView",
     "ScanProgress",
     "SlowCommand",
     "Unavailable",
     "doctor",
     "health",
     "hot_keys",
+    "pattern_view",
 ]

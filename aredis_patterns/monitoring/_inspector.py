@@ -210,11 +210,12 @@ class Inspector:
     async def _commands(self) -> Commands:
         if self._node is not None:
             return self._node.commands
-        nodes = await nodes_of(self._client)  # no I/O for a single server; never kept, it belongs to one event loop
-        if len(nodes) > 1:
-            names = ", ".join(node.name for node in nodes)
+        # No I/O for a single server. Never kept: it belongs to one event loop.
+        first, *others = await nodes_of(self._client)
+        if others:
+            names = ", ".join(node.name for node in (first, *others))
             raise ValueError(f"this client is a Cluster of {names}: ask one of them through nodes(), or report()")
-        return nodes[0].commands
+        return first.commands
 
     @staticmethod
     async def _ask(asked: Awaitable[T], command: str) -> T:
