@@ -28,10 +28,13 @@ from aredis_patterns.monitoring import (
     HotKeys,
     Inspector,
     KeyScan,
+    PatternView,
     doctor,
     health,
     hot_keys,
+    pattern_view,
 )
+from aredis_patterns.monitoring._options import ScanOptions, TapOptions
 from aredis_patterns.pipelining import ClientCommands, LaneStatistics, PipelinedRedis, PipelinedRedisCluster, lane_of
 from aredis_patterns.pubsub import PubSub, PubSubOptions, Topic, TopicOptions
 from aredis_patterns.queues import QueueOptions, ReliableQueue, SimpleQueue, SimpleQueueOptions
@@ -60,7 +63,6 @@ from aredis_patterns.transactions import (
     transfer,
 )
 from aredis_patterns.types import Encodable, Key, RedisClient, Seconds
-from aredis_patterns.types import Key, RedisClient
 
 __all__ = ["Patterns"]
 
@@ -367,31 +369,35 @@ class Patterns:
     def script(self, source: str | PathLike[str] | Script, *, as_function: bool = False) -> UserScript[Any]:
         """A Lua file that is called like a function: `await p.script("lua/add.lua")(keys=["n"], args=[1])`."""
         return UserScript(self.client, source, as_function=as_function)
-    def inspector(self, **options: Any) -> Inspector:
-        """What the servers say of themselves: `(await p.inspector().memory()).used`."""
-        return Inspector(self.client, **options)
 
-    def command_tap(self, **options: Any) -> CommandTap:
+    def inspector(self, *, deadline: Seconds = 5.0) -> Inspector:
+        """What the servers say of themselves: `(await p.inspector().memory()).used`."""
+        return Inspector(self.client, deadline=deadline)
+
+    def command_tap(self, **options: Unpack[TapOptions]) -> CommandTap:
         """What the servers execute, for a short while: `async with p.command_tap(duration=5) as tap: ...`."""
         return CommandTap(self.client, **options)
 
-    def key_scan(self, *, match: Key | None = None, **options: Any) -> KeyScan:
+    def key_scan(self, *, match: Key | None = None, **options: Unpack[ScanOptions]) -> KeyScan:
         """Big keys and groups of keys of this namespace: `await p.key_scan().run()`. `match="*"` looks at all keys."""
         escaped = "".join(f"\\{letter}" if letter in r"*?[]\^" else letter for letter in self.namespace)
         return KeyScan(self.client, match=f"{escaped}:*" if match is None else match, **options)
 
-    async def hot_keys(self, **options: Any) -> HotKeys:
+    async def hot_keys(self, *, duration: Seconds = 10.0, limit: int = 20) -> HotKeys:
         """The keys that are used most: `(await p.hot_keys(duration=5)).keys`."""
-        return await hot_keys(self.client, **options)
+        return await hot_keys(self.client, duration=duration, limit=limit)
 
-    async def health(self, **options: Any) -> Health:
+    async def pattern_view(self, *, max_keys: int = 20_000) -> PatternView:
+        """Locks held and waited for, queue depths and ages, of this namespace."""
+        return await pattern_view(self.client, namespace=self.namespace, max_keys=max_keys)
+
+    async def health(self, *, deadline: Seconds = 1.0, writes: bool = True) -> Health:
         """Whether the servers can serve, for a readiness probe. One round trip."""
-        return await health(self.client, **options)
+        return await health(self.client, deadline=deadline, writes=writes)
 
-    async def doctor(self, **options: Any) -> Diagnosis:
+    async def doctor(self, *, max_keys: int = 20_000) -> Diagnosis:
         """What is wrong with the servers, and what to do about it."""
-        options.setdefault("namespace", self.namespace)
-        return await doctor(self.client, **options)
+        return await doctor(self.client, namespace=self.namespace, max_keys=max_keys)
 
     def statistics(self) -> LaneStatistics:
         """What the wire has done in this event loop so far."""

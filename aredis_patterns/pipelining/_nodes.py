@@ -22,7 +22,6 @@ from redis.exceptions import RedisClusterException, ResponseError
 
 from aredis_patterns.exceptions import ReplyTimeout, ServerUnavailable
 from aredis_patterns.pipelining._cluster_lanes import ClusterLanes
-from aredis_patterns.pipelining._contract import RAW
 from aredis_patterns.pipelining._dedicated import run_dedicated
 from aredis_patterns.pipelining._lane import Lane
 from aredis_patterns.pipelining._lanes import Lanes, _ignore, _settle, batch_flags
@@ -177,6 +176,6 @@ class NodeCommands:
             await self._lane.room(deadline)
         return await _settle([self._lane.submit(packed, flags, deadline) for packed, flags in entries])
 
-    def post(self, *args: Encodable, key: Key | None = None) -> None:
+    def post(self, *args: Encodable, key: Key | None = None, replay_safe: bool = False) -> None:
         """See `Commands.post`."""
-        self._lane.submit(pack(args), RAW).add_done_callback(_ignore)
+        self._lane.submit(pack(args), batch_flags(args, replay_safe)).add_done_callback(_ignore)
