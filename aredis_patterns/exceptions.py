@@ -36,6 +36,8 @@
     │   ├── NotAnInteger          (also ValueError)              a balance holds something else
     │   └── CrossSlot             (also ValueError)              a Cluster cannot use these keys together
     ├── BatchFailed                                              some commands of a batch were not executed
+    ├── LoadFailed                                               the loader of a cache failed, in another process
+    ├── LoadTimeout               (also TimeoutError)            the loader of a cache took too long
     ├── ScriptContractError                                      a .lua header and its use disagree
     ├── RateLimitExceeded
     ├── SessionError                                             a session was not written
@@ -82,6 +84,9 @@ __all__ = [
     "LockTimeout",
     "NotAnInteger",
     "NotReplicated",
+    "LeaseLost",
+    "LoadFailed",
+    "LoadTimeout",
     "OutcomeUnknown",
     "PatternError",
     "PermissionDenied",
@@ -272,6 +277,27 @@ class LeaseLost(QueueError):
     def __init__(self, queue: str, message_id: str) -> None:
         self.message_id = message_id
         super().__init__(queue, f"the lease of message {message_id} of queue {queue!r} was lost")
+class LoadFailed(PatternError):
+    """The loader of a cached value failed in another process, for all who waited.
+
+    The process that ran it got the loader's own exception. `key` names the entry, `kind` the type of that exception and
+    `detail` its text.
+    """
+
+    def __init__(self, key: str, kind: str, detail: str) -> None:
+        self.key = key
+        self.kind = kind
+        self.detail = detail
+        super().__init__(f"loading {key!r} failed: {kind}{f': {detail}' if detail else ''}")
+
+
+class LoadTimeout(PatternError, TimeoutError):
+    """The loader of a cached value took longer than `load_timeout` and was cancelled. `key` names the entry."""
+
+    def __init__(self, key: str, seconds: float) -> None:
+        self.key = key
+        self.seconds = seconds
+        super().__init__(f"loading {key!r} took longer than {seconds:g} s")
 
 
 class TransactionError(PatternError):

@@ -1,0 +1,19 @@
+"""Caching: one load per key in the whole fleet, and nothing that was loaded before an invalidation is ever handed out
+after it."""
+
+from aredis_patterns.caching._cache import Cache
+from aredis_patterns.caching._near import NearCache
+from aredis_patterns.caching._result import MISSING, CacheResult, CacheStatistics, Loaded, Missing, RawResult
+from aredis_patterns.caching._write import WriteBracket
+
+__all__ = [
+    "MISSING",
+    "Cache",
+    "CacheResult",
+    "CacheStatistics",
+    "Loaded",
+    "Missing",
+    "NearCache",
+    "RawResult",
+    "WriteBracket",
+]

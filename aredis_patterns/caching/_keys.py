@@ -56,6 +56,8 @@ class CacheKeys:
     __slots__ = ("_known", "_spaces", "name", "shards")
 
     def __init__(self, namespace: Key, name: Key, shards: int) -> None:
+        if not 1 <= shards <= 16384:
+            raise ValueError(f"shards is a number from 1 to 16384, got {shards!r}")
         self.name: Final = name
         if shards == 1:
             self._spaces = [(Keyspace(namespace, "cache"), name)]

@@ -6,7 +6,7 @@ from enum import IntEnum
 from typing import Final, NamedTuple
 
 from aredis_patterns._core.script import Script
-from aredis_patterns.types import Commands
+from aredis_patterns.types import Commands, Encodable
 
 __all__ = [
     "Found",
@@ -91,7 +91,7 @@ async def read(
 ) -> Found:
     """See lua/read.lua. One round trip."""
     keys = [value, lease, writers, epoch, tags]
-    args = [token, mode, lease_ms, ahead, waiter, unreadable, horizon]
+    args: list[Encodable] = [token, mode, lease_ms, ahead, waiter, unreadable, horizon]
     status, left, found = await _READ(commands, keys=keys, args=args, deadline=deadline)
     return Found(Status(status), left, found)
 
@@ -101,6 +101,8 @@ async def fill(
     *,
     value: str,
     lease: str,
+    epoch: str,
+    tags: str,
     token: str,
     entry: bytes,
     px: int,
@@ -108,7 +110,8 @@ async def fill(
     deadline: float | None = None,
 ) -> bool:
     """See lua/fill.lua. One round trip."""
-    (kept,) = await _FILL(commands, keys=[value, lease], args=[token, entry, px, most], deadline=deadline)
+    keys = [value, lease, epoch, tags]
+    (kept,) = await _FILL(commands, keys=keys, args=[token, entry, px, most], deadline=deadline)
     return bool(kept)
 
 
@@ -124,7 +127,7 @@ async def fail(
     deadline: float | None = None,
 ) -> bool:
     """See lua/fail.lua. One round trip."""
-    args = [token, failure, throttle, error_ttl]
+    args: list[Encodable] = [token, failure, throttle, error_ttl]
     (ended,) = await _FAIL(commands, keys=[value, lease], args=args, deadline=deadline)
     return bool(ended)
 
@@ -182,9 +185,7 @@ async def write_commit(
     return bool(kept)
 
 
-def post_abort(
-    commands: Commands, *, value: str, lease: str, writers: str, epoch: str, tags: str, token: str
-) -> None:
+def post_abort(commands: Commands, *, value: str, lease: str, writers: str, epoch: str, tags: str, token: str) -> None:
     """Close a write now, without waiting and without a value."""
     _WRITE_COMMIT.post(commands, keys=[value, lease, writers, epoch, tags], args=[token, b"", 0])
 
@@ -207,7 +208,7 @@ async def put(
 ) -> Put:
     """See lua/put.lua. One round trip."""
     keys = [value, lease, writers, epoch, tags]
-    args = [token, entry, px, only, int(keep_ttl), horizon]
+    args: list[Encodable] = [token, entry, px, only, int(keep_ttl), horizon]
     (status,) = await _PUT(commands, keys=keys, args=args, deadline=deadline)
     return Put(status)
 

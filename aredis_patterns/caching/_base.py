@@ -1,0 +1,186 @@
+"""`CacheBase`: how a cache is made, found in each event loop, counted and closed. Its verbs are in `_cache`."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import weakref
+from types import TracebackType
+from typing import Any, Final, Generic, Self, TypeVar
+
+from aredis_patterns._core.codecs import Codec, JSONCodec
+from aredis_patterns._core.instrumentation import hook_of
+from aredis_patterns.caching._entry import Payloads
+from aredis_patterns.caching._flight import Loader
+from aredis_patterns.caching._here import Here
+from aredis_patterns.caching._keys import CacheKeys, EntryKeys
+from aredis_patterns.caching._near import NearCache, NearEntry
+from aredis_patterns.caching._policy import OnAbandon, OnError, policy_of
+from aredis_patterns.caching._result import Answer, CacheStatistics
+from aredis_patterns.caching._shared import Shared
+from aredis_patterns.caching._writes import Writes
+from aredis_patterns.exceptions import DecodeError
+from aredis_patterns.pipelining import lane_of
+from aredis_patterns.types import RedisClient, Seconds
+
+__all__ = ["CacheBase"]
+
+T = TypeVar("T")
+
+
+class CacheBase(Generic[T]):
+    """What every verb of a cache needs. The arguments are described at `Cache`."""
+
+    def __init__(
+        self,
+        client: RedisClient,
+        name: str,
+        *,
+        ttl: Seconds | None,
+        model: type[T] | None = None,
+        codec: Codec[T] | None = None,
+        stale_ttl: Seconds = 0,
+        refresh_at: float | None = None,
+        early_refresh: float | None = None,
+        negative_ttl: Seconds | None = None,
+        jitter: float = 0.05,
+        load_timeout: Seconds | None = 30.0,
+        soft_timeout: Seconds = 0,
+        throttle: Seconds = 10.0,
+        error_ttl: Seconds = 0,
+        lease: Seconds = 5.0,
+        deadline: Seconds = 0.25,
+        on_error: OnError = "load",
+        on_abandon: OnAbandon = "finish",
+        max_concurrent_loads: int | None = None,
+        near: NearCache | None = None,
+        compress_above: int | None = None,
+        shards: int = 1,
+        namespace: str = "ap",
+    ) -> None:
+        policy = policy_of(
+            ttl=ttl,
+            stale_ttl=stale_ttl,
+            negative_ttl=negative_ttl,
+            refresh_at=refresh_at,
+            early_refresh=early_refresh,
+            jitter=jitter,
+            lease=lease,
+            load_timeout=load_timeout,
+            soft_timeout=soft_timeout,
+            throttle=throttle,
+            error_ttl=error_ttl,
+            deadline=deadline,
+            on_error=on_error,
+            on_abandon=on_abandon,
+            max_concurrent_loads=max_concurrent_loads,
+        )
+        if codec is not None and model is not None:
+            raise ValueError("give a model or a codec: a codec knows its model")
+        chosen: Codec[Any] = codec if codec is not None else JSONCodec(model)
+        self.name: Final = name
+        self._near: Final = near
+        self._shared: Final = Shared(
+            client=client,
+            commands=lane_of(client),
+            namespace=namespace,
+            keys=CacheKeys(namespace, name, shards),
+            policy=policy,
+            payloads=Payloads(chosen, compress_above),
+        )
+        self._keys: Final = self._shared.keys
+        self._hook: Final = hook_of(client, "caching")
+        self._writes: Final = Writes(self._shared, self.here)
+        self._here: Here | None = None
+        self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Here] = weakref.WeakKeyDictionary()
+
+    async def __aenter__(self) -> Self:
+        await self.here().open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Cancel the loads that run in this loop, give their leases back, and forget local copies. The client lives on.
+
+        Whoever still waits gets WireClosed. Safe to call twice; using the cache again opens it anew.
+        """
+        here = self._by_loop.pop(asyncio.get_running_loop(), None)
+        self._here = None
+        if here is not None:
+            await here.close()
+
+    def statistics(self) -> CacheStatistics:
+        """A snapshot of what this object has done in this process."""
+        return self._shared.counts.snapshot()
+
+    def __repr__(self) -> str:
+        now = self.statistics()
+        loading = self._here.loads.loading if self._here is not None else 0
+        return (
+            f"<{type(self).__name__} {self.name!r}: {now.hits + now.near_hits + now.stale} hits, "
+            f"{now.loads} loads, {loading} loading, Redis {'not asked' if self._shared.breaker.open else 'in use'}>"
+        )
+
+    def here(self) -> Here:
+        """This cache in the running loop."""
+        here = self._here
+        loop = asyncio.get_running_loop()
+        if here is None or here.loop is not loop:
+            here = self._by_loop.get(loop)
+            if here is None:
+                # Each refers to its loop, so the entry of a closed loop does not go by itself.
+                for old in [each for each in self._by_loop if each.is_closed()]:
+                    del self._by_loop[old]
+                here = self._by_loop[loop] = Here(self._shared, self._near)
+            self._here = here
+        return here
+
+    async def _value(
+        self,
+        here: Here,
+        keys: EntryKeys,
+        loader: Loader,
+        ttl: int | None,
+        tags: tuple[str, ...],
+        *,
+        with_ttl: bool = False,
+    ) -> tuple[Any, Answer]:
+        """The decoded value and its story. What cannot be read is loaded anew, once."""
+        unreadable = ""
+        while True:
+            answer = await here.answer(keys, loader, ttl=ttl, tags=tags, unreadable=unreadable, with_ttl=with_ttl)
+            try:
+                value = self._decode(answer)
+            except DecodeError:
+                if unreadable or answer.stored is None:
+                    raise
+                self._shared.counts.unreadable += 1
+                unreadable = hashlib.sha1(answer.stored, usedforsecurity=False).hexdigest()
+                continue
+            self._shared.counts.count(answer.status)
+            return value, answer
+
+    def _decode(self, answer: Answer) -> Any:
+        return self._shared.payloads.decode(answer.entry.flags, answer.entry.payload)
+
+    def _from_near(self, here: Here, keys: EntryKeys) -> tuple[Any, NearEntry] | None:
+        """The local copy, if there is one that may be used."""
+        copy = here.near.get(keys.value) if here.near is not None else None
+        if copy is None:
+            return None
+        if not copy.shared:
+            try:
+                value = self._shared.payloads.decode(copy.entry.flags, copy.entry.payload)
+            except DecodeError:
+                here.forget([keys.value])
+                return None
+            copy.remember(value)
+        else:
+            value = copy.value
+        self._shared.counts.near_hits += 1
+        self._hook.event("read", "near")
+        return value, copy

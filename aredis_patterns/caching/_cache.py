@@ -1,0 +1,243 @@
+"""`Cache`: the face of the family. What is true is decided in `_loads` and the scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, TypeVar, cast, overload
+
+from aredis_patterns._core.durations import to_milliseconds
+from aredis_patterns.caching._base import CacheBase
+from aredis_patterns.caching._keys import tag_names
+from aredis_patterns.caching._many import answer_many
+from aredis_patterns.caching._policy import optional_ms, ttl_ms
+from aredis_patterns.caching._result import MISSING, Answer, CacheResult, Missing, RawResult, outcome_of, result_of
+from aredis_patterns.caching._write import WriteBracket
+from aredis_patterns.caching._writes import all_of
+from aredis_patterns.exceptions import DecodeError
+from aredis_patterns.types import Key, Seconds
+
+__all__ = ["Cache"]
+
+T = TypeVar("T")
+D = TypeVar("D")
+K = TypeVar("K", bound=Key)
+
+
+class Cache(CacheBase[T]):
+    """DOC"""
+
+    async def get_or_load(
+        self, key: Key, loader: Callable[[], Awaitable[T]], *, ttl: Seconds | None = None, tags: Iterable[str] = ()
+    ) -> T:
+        """The value of `key`. Where there is none, `loader()` is awaited, once in the whole fleet, and its value stored.
+
+        A hit is one round trip. On a miss one process gets a lease and loads; all others, in this process and elsewhere,
+        are handed its value when it is there. Cancelling a caller, the first one included, harms nobody else.
+
+        Guarantee: never a value that was loaded before an invalidation that had finished before this call. Loads are at
+        most once per key and lease; a loader whose process dies is replaced within the length of a lease.
+
+        Args:
+            loader: takes nothing and returns the value, or a `Loaded` to choose ttl and tags itself. None is a value.
+            ttl: instead of the ttl of the cache. tags: see `invalidate_tags`.
+
+        Raises what the loader raises (in other processes LoadFailed), LoadTimeout, EncodeError. Redis out of reach: loads,
+        unless on_error="raise".
+
+            user = await cache.get_or_load("42", lambda: db.user(42))
+        """
+        keys = self._keys.of(key)
+        here = self.here()
+        if here.near is not None and (copy := self._from_near(here, keys)) is not None:
+            return cast(T, copy[0])
+        run = self._value(here, keys, loader, ttl_ms(ttl), tag_names(tags))
+        return cast(T, (await self._hook.around("get_or_load", run, outcome_of))[0])
+
+    async def fetch(
+        self, key: Key, loader: Callable[[], Awaitable[T]], *, ttl: Seconds | None = None, tags: Iterable[str] = ()
+    ) -> CacheResult[T]:
+        """`get_or_load`, with where the value came from, its age and the time it has left."""
+        keys = self._keys.of(key)
+        here = self.here()
+        if here.near is not None and (copy := self._from_near(here, keys)) is not None:
+            return result_of(copy[0], copy[1].answer())
+        run = self._value(here, keys, loader, ttl_ms(ttl), tag_names(tags), with_ttl=True)
+        return result_of(*await self._hook.around("fetch", run, outcome_of))
+
+    async def fetch_raw(
+        self, key: Key, loader: Callable[[], Awaitable[T]], *, ttl: Seconds | None = None, tags: Iterable[str] = ()
+    ) -> RawResult:
+        """`fetch`, but the bytes of the codec instead of the value: for answers that are sent on as they are stored."""
+        keys = self._keys.of(key)
+        here = self.here()
+        copy = here.near.get(keys.value) if here.near is not None else None
+        if copy is not None:
+            self._shared.counts.near_hits += 1
+            answer = copy.answer()
+        else:
+            answer = await here.answer(keys, loader, ttl=ttl_ms(ttl), tags=tag_names(tags), with_ttl=True)
+            self._shared.counts.count(answer.status)
+        data = self._shared.payloads.plain(answer.entry.flags, answer.entry.payload)
+        seen = result_of(data, answer)
+        return RawResult(data, seen.status, seen.age, seen.ttl)
+
+    async def get_or_load_many(
+        self,
+        keys: Iterable[K],
+        batch_loader: Callable[[list[K]], Awaitable[Mapping[K, T]]],
+        *,
+        ttl: Seconds | None = None,
+        tags: Iterable[str] = (),
+    ) -> dict[K, T]:
+        """The values of many keys. `batch_loader(missing)` is called once, with the keys that nobody else is loading.
+
+        One round trip when all are there. Keys that the loader leaves out are stored as None, and come back as None. Two
+        processes that ask for overlapping keys load each key once, in whatever order they name them.
+        """
+        many = {key: self._keys.of(key) for key in keys}
+        run = answer_many(self._shared, self.here(), many, batch_loader, ttl=ttl_ms(ttl), tags=tag_names(tags))
+        answers = await self._hook.around("get_or_load_many", run)
+        values: dict[K, T] = {}
+        for key, answer in answers.items():
+            try:
+                values[key] = self._decode(answer)
+                self._shared.counts.count(answer.status)
+            except DecodeError:
+                values[key] = await self.refresh(key, _one_of(batch_loader, key), ttl=ttl, tags=tags)
+        return values
+
+    async def refresh(
+        self, key: Key, loader: Callable[[], Awaitable[T]], *, ttl: Seconds | None = None, tags: Iterable[str] = ()
+    ) -> T:
+        """Load now and store, whatever is there; readers have the old value meanwhile. Two round trips.
+
+        Whoever loads at the moment began earlier, so its value will not be kept.
+        """
+        keys = self._keys.of(key)
+        answer = await self.here().refresh(keys, loader, ttl=ttl_ms(ttl), tags=tag_names(tags))
+        self._shared.counts.count(answer.status)
+        return cast(T, self._decode(answer))
+
+    @overload
+    async def get(self, key: Key) -> T | Missing: ...
+    @overload
+    async def get(self, key: Key, default: D) -> T | D: ...
+    async def get(self, key: Key, default: Any = MISSING) -> Any:
+        """The value of `key`, if there is one that has not expired, else `default`. One round trip; loads nothing.
+
+        None is a value; without a default a miss is MISSING, which is false. Redis out of reach: a miss, unless
+        on_error="raise".
+        """
+        keys = self._keys.of(key)
+        here = self.here()
+        if here.near is not None and (copy := self._from_near(here, keys)) is not None:
+            return copy[0]
+        answer = await self._hook.around("get", here.glance(keys), _found)
+        return self._fresh_or(answer, default)
+
+    async def get_many(self, keys: Iterable[K]) -> dict[K, T]:
+        """The values of those keys that are there. One round trip; loads nothing."""
+        many = {key: self._keys.of(key) for key in keys}
+        answers = await self._hook.around("get_many", self.here().glance_many(list(many.values())))
+        values = {key: self._fresh_or(answer, MISSING) for key, answer in zip(many, answers, strict=True)}
+        return {key: value for key, value in values.items() if value is not MISSING}
+
+    async def set(
+        self,
+        key: Key,
+        value: T,
+        *,
+        ttl: Seconds | None = None,
+        nx: bool = False,
+        xx: bool = False,
+        keep_ttl: bool = False,
+        tags: Iterable[str] = (),
+    ) -> bool:
+        """Store a value; True unless `nx` (only where there is none) or `xx` (only where there is one) forbids it.
+
+        One round trip, atomic. Loads under way are older than this value and will not be kept. `keep_ttl` leaves the
+        remaining life of the old value as it is. To change the source and the cache together use `write`.
+
+        Raises EncodeError before any I/O; redis errors always, whatever `on_error` says.
+        """
+        if nx + xx + (keep_ttl and ttl is not None) > 1:
+            raise ValueError("nx and xx exclude each other, as do ttl and keep_ttl")
+        only = "NX" if nx else "XX" if xx else ""
+        run = self._writes.put(
+            self._keys.of(key), value, ttl=ttl_ms(ttl), only=only, keep_ttl=keep_ttl, tags=tag_names(tags)
+        )
+        return await self._hook.around("set", run)
+
+    async def set_many(self, values: Mapping[K, T], *, ttl: Seconds | None = None, tags: Iterable[str] = ()) -> None:
+        """Store many values: one round trip. Each is atomic, all together are not."""
+        names, ms = tag_names(tags), ttl_ms(ttl)
+        # Encoded first: a value that cannot be written leaves nothing half-done.
+        for value in values.values():
+            self._shared.payloads.encode(value)
+        puts = (
+            self._writes.put(self._keys.of(key), value, ttl=ms, only="", keep_ttl=False, tags=names)
+            for key, value in values.items()
+        )
+        await self._hook.around("set_many", all_of(puts))
+
+    async def delete(self, *keys: Key) -> int:
+        """Remove values and end their loads; how many there were. The same as `invalidate`, counted."""
+        return await self._hook.around("delete", self._writes.invalidate(map(self._keys.of, keys), 0))
+
+    async def invalidate(self, *keys: Key, hold: Seconds = 0) -> None:
+        """The source has changed: remove these values, and keep nothing that was loaded before. One round trip.
+
+        `hold`: for so long, load without storing; for sources that read from a replica which lags behind.
+
+        Fails closed: raises when Redis does not answer, because a stale value may still be there.
+        """
+        await self._hook.around(
+            "invalidate", self._writes.invalidate(map(self._keys.of, keys), optional_ms(hold, "hold"))
+        )
+
+    async def invalidate_tags(self, *tags: str) -> None:
+        """Remove all values that bear one of these tags: one command, however many there are. Raises like `invalidate`."""
+        if tags:
+            await self._hook.around("invalidate_tags", self._writes.bump(tag_names(tags)))
+
+    async def clear(self) -> None:
+        """Remove all values of this cache: one command. Their memory is given back as their TTLs end.
+
+        Values that something else wrote under our keys do not bear a version, and stay until they expire.
+        """
+        await self._hook.around("clear", self._writes.bump(()))
+
+    def write(self, key: Key, *, timeout: Seconds = 30.0) -> WriteBracket[T]:
+        """A write to the source and the cache, safe against readers and other writers. Two round trips.
+
+            async with cache.write("42") as w:
+                user = await db.update_user(42, name="Ada")
+                w.set(user)
+
+        `timeout`: how long the block may take before the bracket ends by itself. See `WriteBracket`.
+        """
+        return WriteBracket(self._shared, self._writes, self._keys.of(key), to_milliseconds(timeout, "timeout"))
+
+    def _fresh_or(self, answer: Answer | None, default: Any) -> Any:
+        counts = self._shared.counts
+        if answer is None or answer.status == "stale":
+            counts.misses += 1
+            return default
+        try:
+            value = self._decode(answer)
+        except DecodeError:
+            counts.unreadable += 1
+            return default
+        counts.count(answer.status)
+        return value
+
+
+def _found(answer: Answer | None) -> str:
+    return "miss" if answer is None else answer.status
+
+
+def _one_of(batch_loader: Callable[[list[K]], Awaitable[Mapping[K, T]]], key: K) -> Callable[[], Awaitable[T]]:
+    async def load() -> T:
+        return cast(T, (await batch_loader([key])).get(key))
+
+    return load

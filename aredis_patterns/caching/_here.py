@@ -1,0 +1,174 @@
+"""One cache in one event loop: from the question to the answer.
+
+    near cache  ->  look (one command for all callers of a tick)  ->  flight (one loader in the fleet)
+
+The first two only ever shorten the way of a hit; what is true is decided by the flight and its scripts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from redis.exceptions import RedisError
+
+from aredis_patterns.caching._breaker import is_outage
+from aredis_patterns.caching._flight import Flight, Loader
+from aredis_patterns.caching._keys import EntryKeys
+from aredis_patterns.caching._loads import Loads
+from aredis_patterns.caching._looks import Looks, Sight
+from aredis_patterns.caching._near import NearCache, NearTable
+from aredis_patterns.caching._result import Answer
+from aredis_patterns.caching._shared import Shared, unavailable
+
+__all__ = ["Here"]
+
+
+class Here:
+    """Made on first use in a loop, without I/O."""
+
+    def __init__(self, shared: Shared, near: NearCache | None) -> None:
+        self.loop: Final = asyncio.get_running_loop()
+        self._shared: Final = shared
+        self.near: Final = None if near is None else NearTable(near, shared.policy.ahead(None, 0.0))
+        self.looks: Final = Looks(shared, self.near)
+        self.loads: Final = Loads(shared, self.near)
+
+    async def answer(
+        self,
+        keys: EntryKeys,
+        loader: Loader,
+        *,
+        ttl: int | None = None,
+        tags: Sequence[str] = (),
+        unreadable: str = "",
+        looked: bool = False,
+        with_ttl: bool = False,
+        gated: bool = True,
+        on_wait: Callable[[], None] | None = None,
+    ) -> Answer:
+        """What is there, or what is loaded. `looked`: it is known that there is nothing to be found by a look."""
+        shared = self._shared
+        ahead = shared.policy.ahead(ttl, shared.counts.load_seconds) if shared.policy.looks_at_ttl else 0
+        while True:
+            flight = self.loads.current(keys.value)
+            if flight is None or flight.answered:
+                offline = False
+                if not (looked or tags or shared.tagged or unreadable):
+                    sight, offline = await self._look(keys, with_ttl)
+                    if sight is not None and (not is_due(sight, ahead) or self.loads.refreshing(keys.value)):
+                        return answer_of(sight)
+                elif not shared.breaker.may_ask():
+                    offline = True
+                flight, looked = self.loads.current(keys.value), False
+            else:
+                offline = False
+            if flight is None or flight.answered:
+                flight = Flight(
+                    keys,
+                    loader,
+                    ttl=ttl,
+                    tags=tags,
+                    ahead=ahead,
+                    unreadable=unreadable,
+                    offline=offline,
+                    gated=gated,
+                    on_wait=on_wait,
+                )
+                self.loads.start(flight)
+            else:
+                shared.counts.coalesced += 1
+                if on_wait is not None:
+                    on_wait()
+            answer = await flight.join()
+            if answer is not None:
+                return answer
+
+    async def refresh(self, keys: EntryKeys, loader: Loader, *, ttl: int | None, tags: Sequence[str]) -> Answer:
+        """Load now, whatever is there, and whoever else loads."""
+        while True:
+            offline = not self._shared.breaker.may_ask()
+            flight = Flight(keys, loader, ttl=ttl, tags=tags, ahead=0, mode="refresh", offline=offline)
+            self.loads.start(flight)
+            answer = await flight.join()
+            if answer is not None:
+                return answer
+
+    async def glance(self, keys: EntryKeys, *, with_ttl: bool = False) -> Answer | None:
+        """What is there, without loading. Where tags were seen the script judges, in one round trip as well."""
+        shared = self._shared
+        if not shared.breaker.may_ask():
+            if shared.policy.on_error == "raise":
+                raise unavailable()
+            return None
+        try:
+            if not shared.tagged:
+                sight = await self.looks.look(keys, with_ttl=with_ttl)
+                if sight is not None or not shared.tagged:
+                    return None if sight is None else answer_of(sight)
+            found = await self.loads.peek(keys)
+        except (RedisError, OSError) as error:
+            if not is_outage(error) or shared.policy.on_error == "raise":
+                raise
+            return None
+        return found
+
+    async def glance_many(self, many: Sequence[EntryKeys]) -> list[Answer | None]:
+        """`glance` for many keys: one round trip."""
+        shared = self._shared
+        if shared.tagged or not shared.breaker.may_ask():
+            return await asyncio.gather(*(self.glance(keys) for keys in many))
+        try:
+            sights = await self.looks.look_many(many)
+        except (RedisError, OSError) as error:
+            if not is_outage(error) or shared.policy.on_error == "raise":
+                raise
+            return [None] * len(many)
+        if shared.tagged:
+            return await asyncio.gather(*(self.glance(keys) for keys in many))
+        return [None if sight is None else answer_of(sight) for sight in sights]
+
+    def forget(self, values: Iterable[str]) -> None:
+        """These were invalidated here: nobody joins their flights, and no copy is used."""
+        for value in values:
+            self.loads.detach(value)
+            if self.near is not None:
+                self.near.drop(value)
+
+    def forget_all(self) -> None:
+        """Many were invalidated here."""
+        self.loads.detach_all()
+        if self.near is not None:
+            self.near.clear()
+
+    async def _look(self, keys: EntryKeys, with_ttl: bool) -> tuple[Sight | None, bool]:
+        """What is stored, and whether Redis is out of reach."""
+        shared = self._shared
+        if not shared.breaker.may_ask():
+            return None, True
+        try:
+            return await self.looks.look(keys, with_ttl=with_ttl), False
+        except (RedisError, OSError) as error:
+            if not is_outage(error) or shared.policy.on_error == "raise":
+                raise
+            return None, True
+
+    async def open(self) -> None:
+        """Connect what wants a connection of its own."""
+
+    async def close(self) -> None:
+        """End what is under way in this loop."""
+        await self.loads.close()
+        await self.looks.close()
+
+
+def is_due(sight: Sight, ahead: int) -> bool:
+    """Whether somebody should renew this value."""
+    return 0 <= sight.left <= sight.entry.stale + ahead
+
+
+def answer_of(sight: Sight) -> Answer:
+    """What a look has found, as an answer."""
+    fresh = sight.left < 0 or sight.left > sight.entry.stale
+    return Answer(sight.entry, sight.left, "hit" if fresh else "stale", sight.stored)

@@ -1,0 +1,167 @@
+"""Reading what is there: one command for all callers of one tick of the event loop.
+
+A caller may share a read that has not been sent yet, never one that has: the server may have answered that one before
+something was invalidated, and the caller may know of the invalidation already. So sharing costs no freshness.
+
+    tick n      100 callers ask for 3 keys            one MGET goes out
+    tick n+1    50 more callers ask for them          one more MGET goes out
+    tick n+k    the replies come                      each caller wakes with the bytes
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from aredis_patterns.caching._entry import Entry, parse_entry
+from aredis_patterns.caching._keys import EntryKeys, ShardKeys
+from aredis_patterns.caching._near import NearTable
+from aredis_patterns.caching._shared import Shared
+
+__all__ = ["Looks", "Sight"]
+
+MOST_KEYS: Final = 64
+"""In one command, so that a reply of large values does not stall everybody behind it."""
+
+
+class Sight(NamedTuple):
+    """What a look has found. It counts; whether it is due is for the caller to say."""
+
+    entry: Entry
+    left: int
+    """ms of life; -1 endless or not asked for."""
+    stored: bytes
+
+
+_Batch = dict[str, tuple[EntryKeys, list["asyncio.Future[Sight | None]"]]]
+
+
+class Looks:
+    """The reads of one cache in one event loop. One round trip each, none of which changes anything."""
+
+    def __init__(self, shared: Shared, near: NearTable | None) -> None:
+        self._shared: Final = shared
+        self._near: Final = near
+        self._with_ttl: Final = shared.policy.looks_at_ttl or near is not None
+        self._loop: Final = asyncio.get_running_loop()
+        self._asking = 0
+        self._batches: dict[ShardKeys, _Batch] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def look(self, keys: EntryKeys, *, with_ttl: bool = False) -> Sight | None:
+        """What is stored and counts; None when there is nothing, or when only the script can tell (tags)."""
+        if with_ttl:
+            return (await self._fetch(keys.shard, [keys], with_ttl=True))[0]
+        if not self._asking:
+            # Nobody to share with: no detour through a task.
+            self._asking += 1
+            try:
+                return (await self._fetch(keys.shard, [keys], with_ttl=self._with_ttl))[0]
+            finally:
+                self._asking -= 1
+        waiter: asyncio.Future[Sight | None] = self._loop.create_future()
+        batch = self._batches.get(keys.shard)
+        if batch is None:
+            batch = self._batches[keys.shard] = {}
+            self._loop.call_soon(self._send, keys.shard)
+        found = batch.get(keys.value)
+        if found is None:
+            batch[keys.value] = (keys, [waiter])
+        else:
+            found[1].append(waiter)
+            self._shared.counts.coalesced += 1
+        return await waiter
+
+    async def look_many(self, many: Sequence[EntryKeys]) -> list[Sight | None]:
+        """The same for many keys: one round trip."""
+        by_shard: dict[ShardKeys, list[EntryKeys]] = {}
+        for keys in many:
+            by_shard.setdefault(keys.shard, []).append(keys)
+        answers = await asyncio.gather(
+            *(self._fetch(shard, group, with_ttl=self._with_ttl) for shard, group in by_shard.items())
+        )
+        found = {
+            keys.value: sight
+            for group, sights in zip(by_shard.values(), answers, strict=True)
+            for keys, sight in zip(group, sights, strict=True)
+        }
+        return [found[keys.value] for keys in many]
+
+    async def close(self) -> None:
+        """Wait for what was sent. Each is bounded by the deadline."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _send(self, shard: ShardKeys) -> None:
+        batch = self._batches.pop(shard)
+        task = self._loop.create_task(self._answer(shard, batch))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, shard: ShardKeys, batch: _Batch) -> None:
+        self._asking += 1
+        everybody = list(batch.values())
+        try:
+            for start in range(0, len(everybody), MOST_KEYS):
+                part = everybody[start : start + MOST_KEYS]
+                sights = await self._fetch(shard, [keys for keys, _ in part], with_ttl=self._with_ttl)
+                for (_, waiters), sight in zip(part, sights, strict=True):
+                    for waiter in waiters:
+                        if not waiter.done():
+                            waiter.set_result(sight)
+        except Exception as error:
+            for _, waiters in everybody:
+                for waiter in waiters:
+                    if not waiter.done():
+                        waiter.set_exception(error)
+        finally:
+            self._asking -= 1
+
+    async def _fetch(self, shard: ShardKeys, many: Sequence[EntryKeys], *, with_ttl: bool) -> list[Sight | None]:
+        near = self._near
+        if near is None:
+            return await self._read(shard, many, with_ttl)
+        # Before the read is sent: what is invalidated from now on takes the mark away.
+        marks = [near.expect(keys.value) for keys in many]
+        sights: list[Sight | None] = [None] * len(marks)
+        try:
+            sights = await self._read(shard, many, with_ttl)
+        finally:
+            for mark, sight in zip(marks, sights, strict=True):
+                near.offer(mark, sight)
+        return sights
+
+    async def _read(self, shard: ShardKeys, many: Sequence[EntryKeys], with_ttl: bool) -> list[Sight | None]:
+        shared = self._shared
+        get = ("MGET", shard.epoch, *(keys.value for keys in many))
+        deadline = shared.policy.deadline
+        if with_ttl:
+            commands = [get, *(("PTTL", keys.value) for keys in many)]
+            run = shared.commands.batch(commands, key=shard.epoch, replay_safe=True, deadline=deadline)
+            replies = _raised(await shared.ask(run))
+            (current, *values), lives = replies[0], [0 if left == -2 else left for left in replies[1:]]
+        else:
+            single = shared.commands.call(*get, key=shard.epoch, replay_safe=True, deadline=deadline)
+            current, *values = await shared.ask(single)
+            lives = [-1] * len(values)
+        epoch = None if current is None else int(current)
+        return [self._judge(stored, epoch, left) for stored, left in zip(values, lives, strict=True)]
+
+    def _judge(self, stored: bytes | None, epoch: int | None, left: int) -> Sight | None:
+        if stored is None:
+            return None
+        entry = parse_entry(stored)
+        if entry.version != -1 and (epoch is None or entry.version < epoch):
+            return None
+        if entry.tags:
+            self._shared.tagged = True
+            return None
+        return Sight(entry, left, stored)
+
+
+def _raised(replies: list[Any]) -> list[Any]:
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
