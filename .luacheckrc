@@ -23,3 +23,13 @@ end
 -- The limiters share the arithmetic of their algorithms.
 files["**/ratelimit/lua/*.lua"] = { read_globals = { "algorithms", "digits", "keep" } }
 files["**/ratelimit/lua/_*.lua"] = { globals = { "algorithms" }, ignore = { "211", "121", "122" } }
+
+-- The scripts of one entry of a cache, too.
+files["**/caching/lua/_entry.lua"] = { ignore = { "211" } }
+local entry = {
+    "value", "lease", "writers", "epoch", "tags", "digits", "version_now", "counts", "judge", "stored_by", "store", "wake",
+    "beat_writers",
+}
+for _, name in ipairs({ "read", "fill", "fail", "invalidate", "write_begin", "write_commit", "put" }) do
+    files["**/caching/lua/" .. name .. ".lua"] = { read_globals = entry }
+end

@@ -4,6 +4,18 @@ from aredis_patterns._core.codecs import Codec, JSONCodec, PickleCodec, RawCodec
 from aredis_patterns._core.instrumentation import Instrumentation, Kind, SpanInstrumentation, instrument
 from aredis_patterns._core.keys import Keyspace
 from aredis_patterns._core.script import Script
+from aredis_patterns.caching import (
+    MISSING,
+    Cache,
+    CacheOptions,
+    CacheResult,
+    CacheStatistics,
+    Loaded,
+    Missing,
+    NearCache,
+    RawResult,
+    WriteBracket,
+)
 from aredis_patterns.embedded import EmbeddedServer
 from aredis_patterns.exceptions import (
     BatchFailed,
@@ -15,6 +27,9 @@ from aredis_patterns.exceptions import (
     EncodeError,
     InsufficientFunds,
     LeaseLost,
+    LeaseLost,
+    LoadFailed,
+    LoadTimeout,
     LockAlreadyHeld,
     LockError,
     LockLost,
@@ -22,9 +37,6 @@ from aredis_patterns.exceptions import (
     LockTimeout,
     NotAnInteger,
     NotReplicated,
-    LeaseLost,
-    LoadFailed,
-    LoadTimeout,
     OutcomeUnknown,
     PatternError,
     PermissionDenied,
@@ -217,6 +229,17 @@ __all__ = [
     "Listener",
     "ListenerStatistics",
     "ListenerSubscription",
+    # caching
+    "MISSING",
+    "Cache",
+    "CacheOptions",
+    "CacheResult",
+    "CacheStatistics",
+    "Loaded",
+    "Missing",
+    "NearCache",
+    "RawResult",
+    "WriteBracket",
     # rate limiting
     "ConcurrencyLimiter",
     "FixedWindowLimiter",

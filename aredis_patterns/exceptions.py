@@ -77,6 +77,9 @@ __all__ = [
     "EncodeError",
     "InsufficientFunds",
     "LeaseLost",
+    "LeaseLost",
+    "LoadFailed",
+    "LoadTimeout",
     "LockAlreadyHeld",
     "LockError",
     "LockLost",
@@ -84,9 +87,6 @@ __all__ = [
     "LockTimeout",
     "NotAnInteger",
     "NotReplicated",
-    "LeaseLost",
-    "LoadFailed",
-    "LoadTimeout",
     "OutcomeUnknown",
     "PatternError",
     "PermissionDenied",
@@ -277,6 +277,8 @@ class LeaseLost(QueueError):
     def __init__(self, queue: str, message_id: str) -> None:
         self.message_id = message_id
         super().__init__(queue, f"the lease of message {message_id} of queue {queue!r} was lost")
+
+
 class LoadFailed(PatternError):
     """The loader of a cached value failed in another process, for all who waited.
 

@@ -17,6 +17,7 @@ from aredis_patterns._core.codecs import Codec, JSONCodec
 from aredis_patterns._core.diagnosis import check_version
 from aredis_patterns._core.instrumentation import Instrumentation, instrument
 from aredis_patterns._core.script import Script
+from aredis_patterns.caching import Cache, CacheOptions
 from aredis_patterns.embedded import EmbeddedServer
 from aredis_patterns.leaderboards import BoardOptions, Leaderboard, Trending, TrendOptions
 from aredis_patterns.locks import LeaseOptions, Lock
@@ -63,6 +64,7 @@ from aredis_patterns.transactions import (
     transfer,
 )
 from aredis_patterns.types import Encodable, Key, RedisClient, Seconds
+from aredis_patterns.types import Key, RedisClient, Seconds
 
 __all__ = ["Patterns"]
 
@@ -247,6 +249,21 @@ class Patterns:
         if "valkey_version" in info:
             return f"Valkey {info['valkey_version']}"
         return f"Redis {info.get('redis_version', 'of unknown version')}"
+
+    @overload
+    def cache(self, name: str, *, ttl: Seconds | None, **options: Unpack[CacheOptions]) -> Cache[Any]: ...
+    @overload
+    def cache(self, name: str, *, ttl: Seconds | None, model: type[M], **options: Unpack[CacheOptions]) -> Cache[M]: ...
+    def cache(
+        self, name: str, *, ttl: Seconds | None, model: Any = None, **options: Unpack[CacheOptions]
+    ) -> Cache[Any]:
+        """A cache on this client: `p.cache("users", ttl=300, model=User)`. Closed with the hub."""
+        options.setdefault("namespace", self.namespace)
+        if model is None:
+            options.setdefault("codec", self.codec)
+        made: Cache[Any] = Cache(self.client, name, ttl=ttl, model=model, **options)
+        self._made.add(made)
+        return made
 
     def lock(self, key: Key, *, fair: bool = False, **options: Unpack[LeaseOptions]) -> Lock:
         """A lock on this client: `async with p.lock("invoice:42") as lease:`. `options` are those of `Lock`."""

@@ -123,14 +123,6 @@ class Script:
                 raise reply
         return replies
 
-    def post(self, commands: Commands, *, keys: Sequence[Key], args: Sequence[Encodable] = ()) -> None:
-        """Send the script now, behind everything sent before, without waiting: how a cancelled operation undoes itself.
-
-        The whole text goes along, because nobody will be there to repair a NOSCRIPT. The reply is dropped.
-        """
-        self._check(keys, args)
-        commands.post("EVAL", self.text, len(keys), *keys, *args, key=keys[0] if keys else None)
-
     def _run(
         self, commands: Commands, keys: Sequence[Key], args: Sequence[Encodable], deadline: float | None
     ) -> Coroutine[Any, Any, Any]:

@@ -3,12 +3,14 @@ after it."""
 
 from aredis_patterns.caching._cache import Cache
 from aredis_patterns.caching._near import NearCache
+from aredis_patterns.caching._options import CacheOptions
 from aredis_patterns.caching._result import MISSING, CacheResult, CacheStatistics, Loaded, Missing, RawResult
 from aredis_patterns.caching._write import WriteBracket
 
 __all__ = [
     "MISSING",
     "Cache",
+    "CacheOptions",
     "CacheResult",
     "CacheStatistics",
     "Loaded",

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypedDict
 from urllib.parse import quote
 
 from aredis_patterns._core.keys import LONGEST_PART, Keyspace
@@ -37,6 +37,16 @@ class ShardKeys(NamedTuple):
     """The prefix of all values."""
 
 
+class Named(TypedDict):
+    """The keys that every script of an entry takes."""
+
+    value: str
+    lease: str
+    writers: str
+    epoch: str
+    tags: str
+
+
 class EntryKeys(NamedTuple):
     """The keys of one entry."""
 
@@ -44,10 +54,9 @@ class EntryKeys(NamedTuple):
     """What the user called it, for messages."""
     value: str
     lease: str
-    writers: str
-    epoch: str
-    tags: str
     shard: ShardKeys
+    named: Named
+    """For the scripts."""
 
 
 class CacheKeys:
@@ -91,7 +100,8 @@ class CacheKeys:
         space, tag = self._spaces[at]
         name = key if isinstance(key, str) else key.decode("utf-8", "backslashreplace")
         value, lease, writers = (space.key(tag, kind, key) for kind in ("v", "l", "w"))
-        return EntryKeys(name, value, lease, writers, shard.epoch, shard.tags, shard)
+        named = Named(value=value, lease=lease, writers=writers, epoch=shard.epoch, tags=shard.tags)
+        return EntryKeys(name, value, lease, shard, named)
 
 
 def tag_names(tags: Iterable[str]) -> tuple[str, ...]:

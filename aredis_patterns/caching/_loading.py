@@ -68,8 +68,9 @@ class Loading:
 
     async def _in_time(self, flight: Flight) -> Any:
         limit = self._shared.policy.load_timeout
+        timer = asyncio.timeout(limit)
         try:
-            async with asyncio.timeout(limit) as timer:
+            async with timer:
                 return await flight.loader()
         except TimeoutError:
             if limit is None or not timer.expired():

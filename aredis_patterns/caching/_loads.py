@@ -171,11 +171,7 @@ class Loads:
             found = await shared.ask(
                 _scripts.read(
                     shared.commands,
-                    value=keys.value,
-                    lease=keys.lease,
-                    writers=keys.writers,
-                    epoch=keys.epoch,
-                    tags=keys.tags,
+                    **keys.named,
                     token=token,
                     mode=flight.mode,
                     lease_ms=shared.policy.lease,
@@ -271,7 +267,7 @@ class Loads:
             if timer is not None:
                 timer.cancel()
             if held:
-                _scripts.post_fail(self._shared.commands, value=flight.keys.value, lease=flight.keys.lease, token=token)
+                _scripts.post_fail(self._shared.commands, **flight.keys.named, token=token)
         if kept:
             flight.answer(ready.answer("loaded"), joined)
             return True
@@ -295,10 +291,7 @@ class Loads:
             kept = await self._shared.ask(
                 _scripts.fill(
                     self._shared.commands,
-                    value=keys.value,
-                    lease=keys.lease,
-                    epoch=keys.epoch,
-                    tags=keys.tags,
+                    **keys.named,
                     token=token,
                     entry=ready.entry_text(token),
                     px=ready.times.px,
@@ -320,8 +313,7 @@ class Loads:
             await self._shared.ask(
                 _scripts.fail(
                     self._shared.commands,
-                    value=keys.value,
-                    lease=keys.lease,
+                    **keys.named,
                     token=token,
                     failure=encode_failure(error),
                     throttle=policy.throttle,

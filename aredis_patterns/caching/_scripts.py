@@ -101,6 +101,7 @@ async def fill(
     *,
     value: str,
     lease: str,
+    writers: str,
     epoch: str,
     tags: str,
     token: str,
@@ -110,7 +111,7 @@ async def fill(
     deadline: float | None = None,
 ) -> bool:
     """See lua/fill.lua. One round trip."""
-    keys = [value, lease, epoch, tags]
+    keys = [value, lease, writers, epoch, tags]
     (kept,) = await _FILL(commands, keys=keys, args=[token, entry, px, most], deadline=deadline)
     return bool(kept)
 
@@ -120,6 +121,9 @@ async def fail(
     *,
     value: str,
     lease: str,
+    writers: str,
+    epoch: str,
+    tags: str,
     token: str,
     failure: str,
     throttle: int,
@@ -128,13 +132,14 @@ async def fail(
 ) -> bool:
     """See lua/fail.lua. One round trip."""
     args: list[Encodable] = [token, failure, throttle, error_ttl]
-    (ended,) = await _FAIL(commands, keys=[value, lease], args=args, deadline=deadline)
+    keys = [value, lease, writers, epoch, tags]
+    (ended,) = await _FAIL(commands, keys=keys, args=args, deadline=deadline)
     return bool(ended)
 
 
-def post_fail(commands: Commands, *, value: str, lease: str, token: str) -> None:
+def post_fail(commands: Commands, *, value: str, lease: str, writers: str, epoch: str, tags: str, token: str) -> None:
     """Give a lease back now, without waiting: its loader was cancelled."""
-    _FAIL.post(commands, keys=[value, lease], args=[token, "", 0, 0])
+    _FAIL.post(commands, keys=[value, lease, writers, epoch, tags], args=[token, "", 0, 0])
 
 
 async def renew(commands: Commands, *, lease: str, token: str, lease_ms: int, deadline: float | None = None) -> bool:
@@ -144,10 +149,19 @@ async def renew(commands: Commands, *, lease: str, token: str, lease_ms: int, de
 
 
 async def invalidate(
-    commands: Commands, *, value: str, lease: str, writers: str, hold: int, deadline: float | None = None
+    commands: Commands,
+    *,
+    value: str,
+    lease: str,
+    writers: str,
+    epoch: str,
+    tags: str,
+    hold: int,
+    deadline: float | None = None,
 ) -> bool:
     """See lua/invalidate.lua. One round trip."""
-    (removed,) = await _INVALIDATE(commands, keys=[value, lease, writers], args=[hold], deadline=deadline)
+    keys = [value, lease, writers, epoch, tags]
+    (removed,) = await _INVALIDATE(commands, keys=keys, args=[hold], deadline=deadline)
     return bool(removed)
 
 
@@ -157,12 +171,15 @@ async def write_begin(
     value: str,
     lease: str,
     writers: str,
+    epoch: str,
+    tags: str,
     token: str,
     px: int,
     deadline: float | None = None,
 ) -> bool:
     """See lua/write_begin.lua. One round trip."""
-    (alone,) = await _WRITE_BEGIN(commands, keys=[value, lease, writers], args=[token, px], deadline=deadline)
+    keys = [value, lease, writers, epoch, tags]
+    (alone,) = await _WRITE_BEGIN(commands, keys=keys, args=[token, px], deadline=deadline)
     return bool(alone)
 
 

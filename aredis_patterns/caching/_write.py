@@ -56,9 +56,7 @@ class WriteBracket(Generic[T]):
         self._writes.forget(keys)
         begin = _scripts.write_begin(
             shared.commands,
-            value=keys.value,
-            lease=keys.lease,
-            writers=keys.writers,
+            **keys.named,
             token=self._token,
             px=self._px,
             deadline=shared.policy.deadline,
@@ -95,11 +93,7 @@ class WriteBracket(Generic[T]):
         return await shared.ask(
             _scripts.write_commit(
                 shared.commands,
-                value=keys.value,
-                lease=keys.lease,
-                writers=keys.writers,
-                epoch=keys.epoch,
-                tags=keys.tags,
+                **keys.named,
                 token=self._token,
                 entry=entry,
                 px=px,
@@ -111,11 +105,7 @@ class WriteBracket(Generic[T]):
         keys = self._keys
         _scripts.post_abort(
             self._shared.commands,
-            value=keys.value,
-            lease=keys.lease,
-            writers=keys.writers,
-            epoch=keys.epoch,
-            tags=keys.tags,
+            **keys.named,
             token=self._token,
         )
         self._writes.forget(keys)

@@ -51,11 +51,7 @@ class Writes:
             status = await shared.ask(
                 _scripts.put(
                     shared.commands,
-                    value=keys.value,
-                    lease=keys.lease,
-                    writers=keys.writers,
-                    epoch=keys.epoch,
-                    tags=keys.tags,
+                    **keys.named,
                     token=token,
                     entry=entry,
                     px=px,
@@ -78,9 +74,7 @@ class Writes:
         runs = [
             _scripts.invalidate(
                 shared.commands,
-                value=keys.value,
-                lease=keys.lease,
-                writers=keys.writers,
+                **keys.named,
                 hold=hold,
                 deadline=shared.policy.deadline,
             )

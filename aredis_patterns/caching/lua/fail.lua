@@ -3,8 +3,7 @@
 -- While an old value is still usable, the next attempt may be held back (throttle), so that a source in trouble is not
 -- asked by every reader. Without a value the error itself may be kept for a moment (error_ttl).
 --
--- KEYS[1] value           string  <ns>:cache:{<name>}:v:<key>
--- KEYS[2] lease           hash    <ns>:cache:{<name>}:l:<key>
+-- INCLUDE _entry
 -- ARGV[1] token           text    who tried to load
 -- ARGV[2] failure         text    what those who wait are told; "" tells them to look again
 -- ARGV[3] throttle        ms      no attempt for so long while there is an old value; 0 none
@@ -13,30 +12,18 @@
 -- READ-ONLY no
 -- REPLAY-SAFE no
 --
-local value = KEYS[1]
-local lease = KEYS[2]
 local token = ARGV[1]
 local failure = ARGV[2]
 local throttle = tonumber(ARGV[3])
 local error_ttl = tonumber(ARGV[4])
-
--- Wakes everybody who waits for the lease, and ends it. A server that forbids PUBLISH leaves them to their timers.
-local function wake(message)
-  for _, field in ipairs(redis.call('HKEYS', lease)) do
-    local channel, id = string.match(field, '^w(.+) (%S+)$')
-    if channel then
-      redis.pcall('PUBLISH', channel, id .. '\n' .. message)
-    end
-  end
-  redis.call('DEL', lease)
-end
 
 if redis.call('HGET', lease, 'o') ~= token then
   return {0}
 end
 wake(failure == '' and 'r' or 'e' .. failure)
 if failure ~= '' then
-  if redis.call('EXISTS', value) == 1 then
+  local stored = redis.call('GET', value)
+  if stored and judge(stored) then
     if throttle > 0 then
       redis.call('HSET', lease, 'h', 1)
       redis.call('PEXPIRE', lease, throttle)
