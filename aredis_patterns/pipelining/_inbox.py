@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Callable
 from typing import Final
 
-from aredis_patterns.pipelining._ear import ListenerSubscription
+from aredis_patterns.pipelining._channel import ListenerSubscription
 from aredis_patterns.pipelining._listener import Listener
 
 __all__ = ["Inbox", "OnWake"]

@@ -20,7 +20,8 @@ from redis.crc import key_slot
 from redis.exceptions import MovedError, RedisError
 
 from aredis_patterns.exceptions import ServerUnavailable, WireClosed
-from aredis_patterns.pipelining._ear import HEARTBEAT, Channel, Ear, Kind, ListenerSubscription, OnMessage
+from aredis_patterns.pipelining._channel import Channel, Kind, ListenerSubscription, OnMessage
+from aredis_patterns.pipelining._ear import HEARTBEAT, Ear
 from aredis_patterns.pipelining._opening import PoolSource
 from aredis_patterns.types import Key
 
