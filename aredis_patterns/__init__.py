@@ -27,7 +27,6 @@ from aredis_patterns.exceptions import (
     EncodeError,
     InsufficientFunds,
     LeaseLost,
-    LeaseLost,
     LoadFailed,
     LoadTimeout,
     LockAlreadyHeld,

@@ -77,7 +77,6 @@ __all__ = [
     "EncodeError",
     "InsufficientFunds",
     "LeaseLost",
-    "LeaseLost",
     "LoadFailed",
     "LoadTimeout",
     "LockAlreadyHeld",

@@ -64,7 +64,6 @@ from aredis_patterns.transactions import (
     transfer,
 )
 from aredis_patterns.types import Encodable, Key, RedisClient, Seconds
-from aredis_patterns.types import Key, RedisClient, Seconds
 
 __all__ = ["Patterns"]
 
