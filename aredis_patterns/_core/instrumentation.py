@@ -240,6 +240,11 @@ class Hook:
         self.family: Final = family
         self._listeners: Final = listeners
 
+    @property
+    def silent(self) -> bool:
+        """Whether nobody listens."""
+        return self._listeners.patterns is None
+
     def around(
         self, operation: str, run: Coroutine[Any, Any, T], outcome: Callable[[T], str] = ended_well
     ) -> Coroutine[Any, Any, T]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Iterable
+from time import perf_counter
 from typing import Any, Final, Literal, Unpack
 
 from aredis_patterns._core.durations import timeout_seconds
@@ -60,7 +61,12 @@ class Limiter(LimiterBase):
 
         A refused request is not charged and changes nothing. Cost 0 only looks. Use `require` to raise instead.
         """
-        return self._hook.around("hit", self._hit(key, cost, limit, None), outcome_of)
+        if self._hook.silent:
+            return self._hit(key, cost, limit, None)
+        return self._observed_hit(key, cost, limit)
+
+    async def _observed_hit(self, key: str | bytes, cost: int, limit: Limit | str | None) -> RateLimitResult:
+        return await self._hook.around("hit", self._hit(key, cost, limit, None), outcome_of)
 
     async def peek(self, key: str | bytes, cost: int = 1, *, limit: Limit | str | None = None) -> RateLimitResult:
         """What `hit` would say to `cost` units now. One round trip; charges nothing and creates no key."""
@@ -108,9 +114,11 @@ class Limiter(LimiterBase):
             return []
         if not self._outcomes.breaker.may_ask():
             return [self._fall_back(key, full, self.limit, cost, charge=cost > 0) for key, full, cost in checked]
+        start = perf_counter()
         answers = await self._sender.hit_together(
             self._default_numbers, [full for _, full, _ in checked], [cost for _, _, cost in checked]
         )
+        elapsed = perf_counter() - start
         results: list[RateLimitResult] = []
         for (key, full_key, cost), answer in zip(checked, answers, strict=True):
             if isinstance(answer, BaseException):
@@ -120,6 +128,9 @@ class Limiter(LimiterBase):
                 results.append(self._fall_back(key, full_key, self.limit, cost, charge=cost > 0))
             else:
                 results.append(self._outcomes.decided(key, answer, self.limit, cost, charged=cost > 0))
+        if not self._hook.silent:
+            for result in results:
+                self._hook.event("hit", outcome_of(result), elapsed)
         return results
 
     async def refund(self, key: str | bytes, cost: int = 1, *, limit: Limit | str | None = None) -> RateLimitResult:
