@@ -47,7 +47,8 @@ def make_limiters(patterns: Patterns) -> dict[str, Limiter]:
 
 
 def make_app(patterns: Patterns) -> FastAPI:
-    """The service on an open hub. `app.state.slow_started` counts requests that have reached the slow endpoint."""
+    """The service on an open hub. `app.state.slow_started` counts requests that have reached the slow endpoint,
+    which answers none while `app.state.slow_released` is clear."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
@@ -58,6 +59,8 @@ def make_app(patterns: Patterns) -> FastAPI:
     app = FastAPI(title="aredis-patterns demo", lifespan=lifespan)
     app.state.limiters = make_limiters(patterns)
     app.state.slow_started = asyncio.Semaphore(0)
+    app.state.slow_released = asyncio.Event()
+    app.state.slow_released.set()
 
     @app.get("/hello", dependencies=[Depends(RateLimit("hello", key=user_of))])
     async def hello() -> dict[str, Any]:
@@ -78,6 +81,7 @@ def make_app(patterns: Patterns) -> FastAPI:
     async def slow() -> dict[str, Any]:
         """6 per hour, and each takes its time: clients hang up here."""
         app.state.slow_started.release()
+        await app.state.slow_released.wait()
         await asyncio.sleep(SLOW_SECONDS)
         return {"done": True}
 
