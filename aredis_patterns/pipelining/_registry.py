@@ -129,9 +129,11 @@ class ClientCommands:
         async with borrow(await lanes.source_of(key), lanes.borrowers) as connection:
             yield connection
 
-    def lanes_of(self, keys: Sequence[Key | None]) -> list[int]:
-        """A number for each key: keys with the same number ride on the same connection now."""
+    async def lanes_of(self, keys: Sequence[Key | None]) -> list[int]:
+        """A number for each key: keys with the same number ride on the same connection now. No I/O, but once in a
+        Cluster whose nodes are not known yet."""
         lanes = self.here()
+        await lanes.source_of(None)
         return [id(lanes.lane_for(key)) for key in keys]
 
     def on_push(

@@ -181,7 +181,13 @@ class _Run:
             (index, command, key) for index, command in chunk if (key := self._check(index, command)) is not False
         ]
         groups: dict[int, list[tuple[int, Command, Any]]] = {}
-        for lane, each in zip(self._commands.lanes_of([key for *_, key in sendable]), sendable, strict=True):
+        try:
+            lanes = await self._commands.lanes_of([key for *_, key in sendable])
+        except (ServerUnavailable, WireClosed):
+            self.stopped = True
+            self._report.unsent += [index for index, *_ in sendable]
+            return
+        for lane, each in zip(lanes, sendable, strict=True):
             groups.setdefault(lane, []).append(each)
         await asyncio.gather(*(self._send_group(group) for group in groups.values()))
 

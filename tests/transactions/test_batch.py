@@ -159,12 +159,22 @@ async def test_a_cancelled_batch_leaves_no_task(redis_client: Redis, namespace: 
 
 
 async def test_on_a_cluster_each_command_goes_to_its_node(redis_cluster: LocalCluster) -> None:
-    async with RedisCluster.from_url(redis_cluster.url) as cluster:
+    cluster = RedisCluster.from_url(redis_cluster.url)  # knows no node yet
+    try:
         report = await Batch(cluster, max_commands=100).run(("SETEX", f"batch:{n}", 60, n) for n in range(300))
         assert report.done == 300
         values = await Batch(cluster).results(("GET", f"batch:{n}") for n in range(300))
         assert values == [str(n).encode() for n in range(300)]
+    finally:
         await lane_of(cluster).aclose()
+        await cluster.aclose()
+
+
+async def test_a_cluster_that_is_not_there_leaves_everything_unsent() -> None:
+    cluster = RedisCluster(host="127.0.0.1", port=1)
+    report = await Batch(cluster, on_error="collect").run([("GET", "a"), ("GET", "b")])
+    assert report.unsent == [0, 1]
+    await cluster.aclose()
 
 
 def test_bad_options() -> None:
