@@ -6,16 +6,19 @@ after a lost connection, or called again with the same `operation_id`) changes n
 
 from __future__ import annotations
 
+import re
 import uuid
 from typing import Final, Literal, NamedTuple
 
 from redis.asyncio import RedisCluster
+from redis.exceptions import ResponseError
 
 from aredis_patterns._core.durations import to_milliseconds, to_seconds
 from aredis_patterns.exceptions import InsufficientFunds, NotAnInteger
 from aredis_patterns.pipelining import lane_of
 from aredis_patterns.transactions import _scripts
 from aredis_patterns.transactions._keys import marker_of, require_one_slot, to_bytes
+from aredis_patterns.transactions._optimistic import Queued, Transaction, optimistic
 from aredis_patterns.types import Encodable, Key, RedisClient, Seconds
 
 __all__ = ["REMEMBER", "Transfer", "compare_and_set", "increment", "transfer"]
@@ -40,6 +43,7 @@ async def transfer(
     destination: Key,
     amount: int,
     *,
+    using: Literal["script", "watch"] = "script",
     operation_id: str | None = None,
     remember: Seconds = REMEMBER,
     deadline: Seconds | None = 1.0,
@@ -53,6 +57,8 @@ async def transfer(
     Args:
         amount: 1 to 2^63 - 1, in whole units (cents). A missing balance is 0. Balances keep their TTL, if they have one;
             those that this creates have none, because they are yours.
+        using: "script" decides in the server. "watch" is the same as an optimistic transaction, for users that may not run
+            scripts: three round trips, conflicts, and no `operation_id`; `deadline` bounds all of it.
         deadline: seconds to wait for the answer, 1 by default; None: as long as the client's `socket_timeout`.
 
     Raises InsufficientFunds and NotAnInteger (nothing was changed), CrossSlot in a Cluster when the keys do not share a
@@ -70,6 +76,10 @@ async def transfer(
         raise ValueError(f"source and destination are both {source!r}")
     if isinstance(client, RedisCluster):
         require_one_slot([one, other])
+    if using == "watch":
+        if operation_id is not None:
+            raise ValueError("an operation_id needs using='script'")
+        return await _transfer_watching(client, one, other, amount, deadline, namespace)
     answer = await _scripts.transfer(
         lane_of(client),
         source=one,
@@ -85,6 +95,31 @@ async def transfer(
         key, value = (one, answer.source) if answer.status == -1 else (other, answer.destination)
         raise NotAnInteger(_text(key), value)
     return Transfer(int(answer.source), int(answer.destination))
+
+
+async def _transfer_watching(
+    client: RedisClient, one: bytes, other: bytes, amount: int, deadline: Seconds | None, namespace: str
+) -> Transfer:
+    async def move(tx: Transaction) -> tuple[Queued, Queued]:
+        has, others = await tx.read(("GET", one), ("GET", other))
+        balance, receiving = _whole(one, has), _whole(other, others)
+        if balance < amount:
+            raise InsufficientFunds(_text(one), balance, amount)
+        if receiving + amount > MOST:  # or DECRBY would take effect alone: EXEC undoes nothing
+            raise ResponseError("increment or decrement would overflow")
+        return tx.queue("DECRBY", one, amount), tx.queue("INCRBY", other, amount)
+
+    transaction = optimistic(client, one, other, attempts=1000, timeout=deadline, namespace=namespace)
+    source, destination = await transaction.run(move)
+    return Transfer(source.result(), destination.result())
+
+
+def _whole(key: bytes, value: bytes | None) -> int:
+    if value is None:
+        return 0
+    if not re.fullmatch(rb"0|-?[1-9][0-9]*", value):
+        raise NotAnInteger(_text(key), value)
+    return int(value)
 
 
 async def increment(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -38,6 +38,27 @@ async def test_a_transfer_moves_the_amount(redis_client: Redis, namespace: str, 
         await transfer(redis_client, alice, bob, 1, namespace=namespace)
     assert (refused.value.key, refused.value.balance, refused.value.amount) == (alice, 0, 1)
     assert await balances(redis_client, alice, bob) == [0, 100]
+
+
+@pytest.mark.parametrize("using", ["script", "watch"])
+async def test_both_ways_answer_alike(
+    redis_client: Redis, namespace: str, alice: str, bob: str, using: Literal["script", "watch"]
+) -> None:
+    await redis_client.set(alice, 10)
+    moves = [transfer(redis_client, alice, bob, 1, using=using, deadline=20, namespace=namespace) for _ in range(10)]
+    assert sorted(await asyncio.gather(*moves)) == [Transfer(left, 10 - left) for left in range(10)]
+    with pytest.raises(InsufficientFunds):
+        await transfer(redis_client, alice, bob, 1, using=using, namespace=namespace)
+    with pytest.raises(ValueError, match="both"):
+        await transfer(redis_client, alice, alice, 1, using=using, namespace=namespace)
+    await redis_client.set(alice, 2**63 - 5)
+    with pytest.raises(ResponseError, match="overflow"):
+        await transfer(redis_client, bob, alice, 5, using=using, namespace=namespace)
+    assert await balances(redis_client, alice, bob) == [2**63 - 5, 10]
+    await redis_client.set(alice, "ten")
+    with pytest.raises(NotAnInteger):
+        await transfer(redis_client, bob, alice, 1, using=using, namespace=namespace)
+    assert await redis_client.mget(alice, bob) == [b"ten", b"10"]
 
 
 async def test_any_client_gives_the_same_answers(
