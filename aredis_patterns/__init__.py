@@ -7,6 +7,7 @@ from aredis_patterns._core.script import Script
 from aredis_patterns.caching import (
     MISSING,
     Cache,
+    CachedFunction,
     CacheOptions,
     CacheResult,
     CacheStatistics,
@@ -234,6 +235,7 @@ __all__ = [
     "CacheOptions",
     "CacheResult",
     "CacheStatistics",
+    "CachedFunction",
     "Loaded",
     "Missing",
     "NearCache",

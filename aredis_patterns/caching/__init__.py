@@ -2,6 +2,7 @@
 after it."""
 
 from aredis_patterns.caching._cache import Cache
+from aredis_patterns.caching._decorator import CachedFunction
 from aredis_patterns.caching._near import NearCache
 from aredis_patterns.caching._options import CacheOptions
 from aredis_patterns.caching._result import MISSING, CacheResult, CacheStatistics, Loaded, Missing, RawResult
@@ -13,6 +14,7 @@ __all__ = [
     "CacheOptions",
     "CacheResult",
     "CacheStatistics",
+    "CachedFunction",
     "Loaded",
     "Missing",
     "NearCache",

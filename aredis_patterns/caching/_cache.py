@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, TypeVar, cast, overload
+from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from aredis_patterns._core.durations import to_milliseconds
 from aredis_patterns.caching._base import CacheBase
+from aredis_patterns.caching._decorator import CachedFunction
 from aredis_patterns.caching._keys import tag_names
 from aredis_patterns.caching._many import answer_many
 from aredis_patterns.caching._policy import optional_ms, ttl_ms
@@ -21,6 +22,8 @@ __all__ = ["Cache"]
 T = TypeVar("T")
 D = TypeVar("D")
 K = TypeVar("K", bound=Key)
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Cache(CacheBase[T]):
@@ -217,6 +220,30 @@ class Cache(CacheBase[T]):
         `timeout`: how long the block may take before the bracket ends by itself. See `WriteBracket`.
         """
         return WriteBracket(self._shared, self._writes, self._keys.of(key), to_milliseconds(timeout, "timeout"))
+
+    def cached(
+        self,
+        template: str | None = None,
+        *,
+        tags: Iterable[str] = (),
+        ttl: Seconds | None = None,
+        condition: Callable[[R], bool] | None = None,
+    ) -> Callable[[Callable[P, Awaitable[R]]], CachedFunction[P, R]]:
+        """Cache an async function: `@users.cached("user:{user_id}", tags=["org:{org_id}"])`.
+
+        Templates name parameters, or attributes of one ("{user.id}"), and are checked here: ValueError for anything else.
+        Different values give different keys, also 1 and "1". Without a template the key is the function's full name and
+        all its arguments; of a method `self` is one, so its class needs a stable text (a dataclass, or a method
+        `__cache_key__`), or a template that says what matters. `condition(value)` false: return it, but do not store it.
+
+        The result has `.key(...)`, `.fetch(...)`, `.refresh(...)` and `.invalidate(...)`, called with the function's own
+        arguments.
+        """
+
+        def decorate(function: Callable[P, Awaitable[R]]) -> CachedFunction[P, R]:
+            return CachedFunction(self, function, template, tags=tuple(tags), ttl=ttl, condition=condition)
+
+        return decorate
 
     def _fresh_or(self, answer: Answer | None, default: Any) -> Any:
         counts = self._shared.counts

@@ -2,30 +2,38 @@
 
 Nobody awaits the task itself, the first caller no more than the others: each has a future of its own, so a caller that is
 cancelled takes only itself away. Whoever comes while the task is under way joins, but may be answered only with what is
-surely no older than the question:
+surely no older than its question:
 
-    joined before ...                   may have ...
-    the read was sent                   whatever the read or the wake-up brings
-    the loader started                  what it loaded, kept or not
-    the fill was sent                   what it loaded, if it was kept: then nothing was invalidated up to the fill
-    later                               AGAIN: ask anew, together
+    asked before ...          may have ...
+    the read was sent         whatever the read or the wake-up brings
+    the loader started        what it loaded, kept or not
+    the fill was sent         what it loaded, if it was kept: then nothing was invalidated up to the fill
+    later                     AGAIN: ask anew, together
+
+These moments are numbers from one counter (`moment`), so "before" has one meaning.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 from aredis_patterns.caching._keys import EntryKeys
 from aredis_patterns.caching._result import Answer
 
-__all__ = ["AGAIN", "Flight", "Loader"]
+__all__ = ["AGAIN", "ALWAYS", "Flight", "Loader", "moment"]
 
 Loader: TypeAlias = Callable[[], Awaitable[Any]]
 
 AGAIN: Final = None
 """The answer to those who came too late to know that it is new enough."""
+
+moment: Final = itertools.count(1).__next__
+"""The next moment: when a caller asks, and when something is sent."""
+ALWAYS: Final = float("inf")
+"""Later than every question."""
 
 Waiter: TypeAlias = "asyncio.Future[Answer | None]"
 
@@ -34,8 +42,7 @@ class Flight:
     """What one task does for one key, and who waits for it."""
 
     __slots__ = (
-        "_admitted",
-        "_late",
+        "_waiters",
         "ahead",
         "answered",
         "gated",
@@ -86,47 +93,31 @@ class Flight:
         self.task: asyncio.Task[None] | None = None
         self.on_empty: Callable[[], None] | None = None
         """Told when the last caller has gone before there was an answer."""
-        self._admitted: list[Waiter] = []
-        self._late: list[Waiter] = []
+        self._waiters: list[tuple[int, Waiter]] = []
 
-    async def join(self) -> Answer | None:
-        """Wait for the answer; AGAIN when the caller has to ask anew."""
+    async def join(self, asked: int) -> Answer | None:
+        """Wait for the answer; AGAIN when the caller has to ask anew. `asked` is the moment of its question."""
         waiter: Waiter = asyncio.get_running_loop().create_future()
-        self._late.append(waiter)
+        self._waiters.append((asked, waiter))
         try:
             return await waiter
         except asyncio.CancelledError:
-            if self.on_empty is not None and not self.waiting:
+            if self.on_empty is not None and not any(not other.done() for _, other in self._waiters):
                 self.on_empty()
             raise
 
-    @property
-    def waiting(self) -> int:
-        """Callers that are still there."""
-        return sum(not waiter.done() for waiter in (*self._admitted, *self._late))
-
-    def admit(self) -> int:
-        """Everybody who is here now may have what comes next. Returns their number, for `answer`."""
-        self._admitted += self._late
-        self._late = []
-        return len(self._admitted)
-
-    def answer(self, answer: Answer, first: int | None = None) -> None:
-        """Answer those who were admitted (or the `first` of them), and let the others ask again."""
+    def answer(self, answer: Answer, before: float) -> None:
+        """Answer those who asked before this moment, and let the others ask again."""
         self.answered = True
-        admitted = self._admitted if first is None else self._admitted[:first]
-        for waiter in admitted:
+        waiters, self._waiters = self._waiters, []
+        for asked, waiter in waiters:
             if not waiter.done():
-                waiter.set_result(answer)
-        for waiter in (*self._admitted, *self._late):
-            if not waiter.done():
-                waiter.set_result(AGAIN)
-        self._admitted, self._late = [], []
+                waiter.set_result(answer if asked < before else AGAIN)
 
     def fail(self, error: BaseException) -> None:
         """Everybody gets the error: a failure is never too old."""
         self.answered = True
-        for waiter in (*self._admitted, *self._late):
+        waiters, self._waiters = self._waiters, []
+        for _, waiter in waiters:
             if not waiter.done():
                 waiter.set_exception(error)
-        self._admitted, self._late = [], []

@@ -14,7 +14,7 @@ from typing import Final
 from redis.exceptions import RedisError
 
 from aredis_patterns.caching._breaker import is_outage
-from aredis_patterns.caching._flight import Flight, Loader
+from aredis_patterns.caching._flight import Flight, Loader, moment
 from aredis_patterns.caching._keys import EntryKeys
 from aredis_patterns.caching._loads import Loads
 from aredis_patterns.caching._looks import Looks, Sight
@@ -51,6 +51,7 @@ class Here:
         """What is there, or what is loaded. `looked`: it is known that there is nothing to be found by a look."""
         shared = self._shared
         ahead = shared.policy.ahead(ttl, shared.counts.load_seconds) if shared.policy.looks_at_ttl else 0
+        asked = moment()
         while True:
             flight = self.loads.current(keys.value)
             if flight is None or flight.answered:
@@ -81,17 +82,18 @@ class Here:
                 shared.counts.coalesced += 1
                 if on_wait is not None:
                     on_wait()
-            answer = await flight.join()
+            answer = await flight.join(asked)
             if answer is not None:
                 return answer
 
     async def refresh(self, keys: EntryKeys, loader: Loader, *, ttl: int | None, tags: Sequence[str]) -> Answer:
         """Load now, whatever is there, and whoever else loads."""
+        asked = moment()
         while True:
             offline = not self._shared.breaker.may_ask()
             flight = Flight(keys, loader, ttl=ttl, tags=tags, ahead=0, mode="refresh", offline=offline)
             self.loads.start(flight)
-            answer = await flight.join()
+            answer = await flight.join(asked)
             if answer is not None:
                 return answer
 

@@ -28,7 +28,7 @@ from aredis_patterns.caching import _scripts
 from aredis_patterns.caching._breaker import is_outage
 from aredis_patterns.caching._entry import parse_entry
 from aredis_patterns.caching._failure import decode_failure, encode_failure
-from aredis_patterns.caching._flight import Flight
+from aredis_patterns.caching._flight import ALWAYS, Flight, moment
 from aredis_patterns.caching._keys import EntryKeys
 from aredis_patterns.caching._leases import Leases
 from aredis_patterns.caching._loading import Loading, Ready
@@ -123,11 +123,11 @@ class Loads:
     async def _fly(self, flight: Flight) -> None:
         refusals = polls = 0
         while True:
-            flight.admit()
             token = self._shared.token()
             woken: asyncio.Future[bytes | None] = self._loop.create_future()
             self._inbox.expect(token, functools.partial(_wake, woken))
             try:
+                asked = moment()
                 budget = Budget(self._shared.policy.deadline)
                 try:
                     found, heard = await self._ask(flight, token, budget)
@@ -138,15 +138,15 @@ class Loads:
                     return
                 if found.status is Status.WAIT:
                     polls = 0 if heard else polls + 1
-                    if await self._wait(flight, found, woken, polls):
+                    if await self._wait(flight, asked, found, woken, polls):
                         return
                     continue
             finally:
                 self._inbox.forget(token)
             if found.status not in (Status.LOAD, Status.REFRESH):
-                await self._settle(flight, found)
+                await self._settle(flight, asked, found)
                 return
-            if await self._lead(flight, found, token, budget, last=refusals + 1 == MOST_REFUSALS):
+            if await self._lead(flight, asked, found, token, budget, last=refusals + 1 == MOST_REFUSALS):
                 return
             refusals += 1
 
@@ -156,10 +156,15 @@ class Loads:
             raise unavailable()
         heard = await self._listen(budget)
         waiter = f"{self._inbox.channel} {token}" if heard else ""
-        found = await self._read(flight, token, waiter, budget.left)
-        if found.status is Status.CARE:
-            await self._shared.ask(self._shared.tend(flight.keys.shard, self._shared.policy.horizon(flight.ttl)))
+        try:
             found = await self._read(flight, token, waiter, budget.left)
+            if found.status is Status.CARE:
+                await self._shared.ask(self._shared.tend(flight.keys.shard, self._shared.policy.horizon(flight.ttl)))
+                found = await self._read(flight, token, waiter, budget.left)
+        except BaseException:
+            # Nobody will hear the answer; perhaps it was the lease.
+            _scripts.post_fail(self._shared.commands, **flight.keys.named, token=token)
+            raise
         return found, heard
 
     async def _read(self, flight: Flight, token: str, waiter: str, deadline: float) -> Found:
@@ -199,7 +204,9 @@ class Loads:
             return False
         return True
 
-    async def _wait(self, flight: Flight, found: Found, woken: asyncio.Future[bytes | None], polls: int) -> bool:
+    async def _wait(
+        self, flight: Flight, asked: int, found: Found, woken: asyncio.Future[bytes | None], polls: int
+    ) -> bool:
         """Wait for another process. True when the callers have their answer, False to ask again."""
         if flight.on_wait is not None:
             flight.on_wait()
@@ -218,31 +225,30 @@ class Loads:
             flight.fail(decode_failure(flight.keys.name, payload[1:]))
         else:
             entry = parse_entry(payload[1:])
-            flight.answer(Answer(entry, entry.px or -1, "waited", payload[1:]))
+            flight.answer(Answer(entry, entry.px or -1, "waited", payload[1:]), asked)
         return True
 
-    async def _settle(self, flight: Flight, found: Found) -> None:
+    async def _settle(self, flight: Flight, asked: int, found: Found) -> None:
         """Answers that need no lease."""
         if found.status is Status.FAILED:
             flight.fail(decode_failure(flight.keys.name, found.found))
         elif found.status is Status.BYPASS:
-            asked = flight.admit()
+            began = moment()
             ready = await self._loading.run(flight)
-            flight.answer(ready.answer("uncached"), asked)
+            flight.answer(ready.answer("uncached"), began)
         else:
-            flight.answer(found_answer(found))
+            flight.answer(found_answer(found), asked)
 
     async def _load_without_redis(self, flight: Flight) -> None:
         """One load per process and key; nobody can tell what was invalidated meanwhile, so all callers share it."""
         ready = await self._loading.run(flight)
-        flight.admit()
-        flight.answer(ready.answer("uncached"))
+        flight.answer(ready.answer("uncached"), ALWAYS)
 
-    async def _lead(self, flight: Flight, found: Found, token: str, budget: Budget, *, last: bool) -> bool:
+    async def _lead(self, flight: Flight, asked: int, found: Found, token: str, budget: Budget, *, last: bool) -> bool:
         """We hold the lease. True when the callers have their answer, False to ask again."""
         old = found_answer(found) if found.status is Status.REFRESH and flight.mode == "load" else None
-        timer = self._answer_meanwhile(flight, old) if old is not None else None
-        asked = flight.admit()
+        timer = self._answer_meanwhile(flight, old, asked) if old is not None else None
+        began = moment()
         self._leases.keep(token, flight.keys.lease)
         budget.pause()
         held = True
@@ -255,11 +261,11 @@ class Loads:
                 await self._give_up(flight, token, error, budget)
                 if old is None:
                     raise
-                flight.answer(old)
+                flight.answer(old, asked)
                 return True
             budget.resume()
-            # Kept means: not invalidated until now. So those who joined meanwhile may have it as well.
-            joined = flight.admit()
+            # Kept means: not invalidated until then. So those who asked meanwhile may have it as well.
+            filled = moment()
             kept = await self._fill(flight, token, ready, budget) if ready.store else False
             held = not ready.store
         finally:
@@ -269,20 +275,20 @@ class Loads:
             if held:
                 _scripts.post_fail(self._shared.commands, **flight.keys.named, token=token)
         if kept:
-            flight.answer(ready.answer("loaded"), joined)
+            flight.answer(ready.answer("loaded"), filled)
             return True
         if kept is None or last or old is not None or not ready.store:
-            flight.answer(ready.answer("uncached"), asked)
+            flight.answer(ready.answer("uncached"), began)
             return True
         return False
 
-    def _answer_meanwhile(self, flight: Flight, old: Answer) -> asyncio.TimerHandle | None:
+    def _answer_meanwhile(self, flight: Flight, old: Answer, asked: int) -> asyncio.TimerHandle | None:
         """Hand out the old value: at once, or when the new one takes longer than the soft timeout."""
         flight.refreshing = True
         if old.status == "hit" or not self._shared.policy.soft_timeout:
-            flight.answer(old)
+            flight.answer(old, asked)
             return None
-        return self._loop.call_later(self._shared.policy.soft_timeout, flight.answer, old)
+        return self._loop.call_later(self._shared.policy.soft_timeout, flight.answer, old, asked)
 
     async def _fill(self, flight: Flight, token: str, ready: Ready, budget: Budget) -> bool | None:
         """Whether the value is kept; None when Redis did not say."""

@@ -23,6 +23,7 @@ __all__ = ["Looks", "Sight"]
 
 MOST_KEYS: Final = 64
 """In one command, so that a reply of large values does not stall everybody behind it."""
+MOST_AT_ONCE: Final = 256
 
 
 class Sight(NamedTuple):
@@ -74,7 +75,10 @@ class Looks:
         return await waiter
 
     async def look_many(self, many: Sequence[EntryKeys]) -> list[Sight | None]:
-        """The same for many keys: one round trip."""
+        """The same for many keys: one round trip for each 256 of them."""
+        if len(many) > MOST_AT_ONCE:
+            parts = [many[start : start + MOST_AT_ONCE] for start in range(0, len(many), MOST_AT_ONCE)]
+            return [sight for part in parts for sight in await self.look_many(part)]
         by_shard: dict[ShardKeys, list[EntryKeys]] = {}
         for keys in many:
             by_shard.setdefault(keys.shard, []).append(keys)

@@ -7,17 +7,23 @@ like one that did.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+import itertools
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any, Final, TypeVar, cast
 
 from aredis_patterns.caching import _scripts
 from aredis_patterns.caching._entry import entry_text
 from aredis_patterns.caching._here import Here
-from aredis_patterns.caching._keys import EntryKeys
+from aredis_patterns.caching._keys import EntryKeys, ShardKeys
 from aredis_patterns.caching._scripts import Put
 from aredis_patterns.caching._shared import Shared
 
 __all__ = ["Writes", "all_of"]
+
+R = TypeVar("R")
+
+BATCH: Final = 256
+"""Scripts sent at a time. Each has the deadline of a single call, so thousands at once would wait for each other."""
 
 
 class Writes:
@@ -69,49 +75,54 @@ class Writes:
     async def invalidate(self, many: Iterable[EntryKeys], hold: int) -> int:
         """Remove values and end their leases: one round trip. Returns how many there were."""
         shared, todo = self._shared, list(many)
+
+        async def one(keys: EntryKeys) -> bool:
+            deadline = shared.policy.deadline
+            return await shared.ask(_scripts.invalidate(shared.commands, **keys.named, hold=hold, deadline=deadline))
+
         here = self._here()
         here.forget(keys.value for keys in todo)
-        runs = [
-            _scripts.invalidate(
-                shared.commands,
-                **keys.named,
-                hold=hold,
-                deadline=shared.policy.deadline,
-            )
-            for keys in todo
-        ]
         try:
-            return sum(await all_of(shared.ask(run) for run in runs))
+            return sum(await all_of(one(keys) for keys in todo))
         finally:
             here.forget(keys.value for keys in todo)
 
     async def bump(self, names: Sequence[str]) -> None:
         """Invalidate everything with one of these tags, or the whole cache: one command per shard."""
         shared = self._shared
+        horizon, text = shared.policy.horizon(None), " ".join(names)
+
+        async def one(shard: ShardKeys) -> None:
+            await shared.ask(
+                _scripts.bump(
+                    shared.commands,
+                    epoch=shard.epoch,
+                    tags=shard.tags,
+                    names=text,
+                    horizon=horizon,
+                    deadline=shared.policy.deadline,
+                )
+            )
+
         here = self._here()
         here.forget_all()
-        horizon = shared.policy.horizon(None)
-        runs = [
-            _scripts.bump(
-                shared.commands,
-                epoch=shard.epoch,
-                tags=shard.tags,
-                names=" ".join(names),
-                horizon=horizon,
-                deadline=shared.policy.deadline,
-            )
-            for shard in shared.keys.shards
-        ]
         try:
-            await all_of(shared.ask(run) for run in runs)
+            await all_of(one(shard) for shard in shared.keys.shards)
         finally:
             here.forget_all()
 
 
-async def all_of(runs: Iterable[Any]) -> list[Any]:
-    """All results; the first error is raised when all have ended."""
-    results = await asyncio.gather(*runs, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return results
+async def all_of(runs: Iterable[Coroutine[Any, Any, R]]) -> list[R]:
+    """All results, a batch at a time; the first error of a batch is raised when all of the batch have ended."""
+    todo = iter(runs)
+    done: list[R] = []
+    while batch := list(itertools.islice(todo, BATCH)):
+        if len(batch) == 1:
+            done.append(await batch[0])
+            continue
+        results = await asyncio.gather(*batch, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        done += cast("list[R]", results)
+    return done

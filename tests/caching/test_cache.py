@@ -310,7 +310,7 @@ async def test_invalidating_a_tag_costs_the_same_for_any_number_of_entries(
     fault_proxy: FaultProxy, namespace: str
 ) -> None:
     async with Redis.from_url(fault_proxy.url) as client:
-        cache: Cache[Any] = Cache(client, "c", ttl=60, namespace=namespace)
+        cache: Cache[Any] = Cache(client, "c", ttl=60, namespace=namespace, deadline=5)
         for start in range(0, 10_000, 2_000):
             await cache.set_many({str(start + number): number for number in range(2_000)}, tags=["all"])
         await cache.invalidate_tags("none")
