@@ -17,7 +17,7 @@ from aredis_patterns._core.codecs import Codec, JSONCodec
 from aredis_patterns._core.diagnosis import check_version
 from aredis_patterns._core.instrumentation import Instrumentation, instrument
 from aredis_patterns._core.script import Script
-from aredis_patterns.caching import Cache, CacheOptions
+from aredis_patterns.caching import Cache, CacheOptions, Expiration
 from aredis_patterns.embedded import EmbeddedServer
 from aredis_patterns.leaderboards import BoardOptions, Leaderboard, Trending, TrendOptions
 from aredis_patterns.locks import LeaseOptions, Lock
@@ -263,6 +263,10 @@ class Patterns:
         made: Cache[Any] = Cache(self.client, name, ttl=ttl, model=model, **options)
         self._made.add(made)
         return made
+
+    def expiration(self) -> Expiration:
+        """TTL helpers on this client, for keys of your own."""
+        return Expiration(self.client)
 
     def lock(self, key: Key, *, fair: bool = False, **options: Unpack[LeaseOptions]) -> Lock:
         """A lock on this client: `async with p.lock("invoice:42") as lease:`. `options` are those of `Lock`."""

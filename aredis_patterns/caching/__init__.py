@@ -3,6 +3,7 @@ after it."""
 
 from aredis_patterns.caching._cache import Cache
 from aredis_patterns.caching._decorator import CachedFunction
+from aredis_patterns.caching._expiration import Expiration, ExpireWhen, TimedValue
 from aredis_patterns.caching._near import NearCache
 from aredis_patterns.caching._options import CacheOptions
 from aredis_patterns.caching._result import MISSING, CacheResult, CacheStatistics, Loaded, Missing, RawResult
@@ -15,9 +16,12 @@ __all__ = [
     "CacheResult",
     "CacheStatistics",
     "CachedFunction",
+    "Expiration",
+    "ExpireWhen",
     "Loaded",
     "Missing",
     "NearCache",
     "RawResult",
+    "TimedValue",
     "WriteBracket",
 ]

@@ -8,6 +8,8 @@ import weakref
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
 
+from redis.asyncio import RedisCluster
+
 from aredis_patterns._core.codecs import Codec, JSONCodec
 from aredis_patterns._core.instrumentation import hook_of
 from aredis_patterns.caching._entry import Payloads
@@ -77,6 +79,8 @@ class CacheBase(Generic[T]):
         )
         if codec is not None and model is not None:
             raise ValueError("give a model or a codec: a codec knows its model")
+        if near is not None and isinstance(client, RedisCluster):
+            raise ValueError("a near cache needs one server to track: leave near out for a Cluster client")
         chosen: Codec[Any] = codec if codec is not None else JSONCodec(model)
         self.name: Final = name
         self._near: Final = near

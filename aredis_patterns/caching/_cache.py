@@ -240,8 +240,12 @@ class Cache(CacheBase[T]):
         arguments.
         """
 
+        if isinstance(tags, str):
+            raise TypeError(f"tags is a list of templates, got {tags!r}")
+        templates = tuple(tags)
+
         def decorate(function: Callable[P, Awaitable[R]]) -> CachedFunction[P, R]:
-            return CachedFunction(self, function, template, tags=tuple(tags), ttl=ttl, condition=condition)
+            return CachedFunction(self, function, template, tags=templates, ttl=ttl, condition=condition)
 
         return decorate
 

@@ -45,8 +45,6 @@ class CachedFunction(Generic[P, R]):
         if not inspect.iscoroutinefunction(inspect.unwrap(function)):
             raise TypeError(f"{where}: an async function is needed")
         signature = inspect.signature(function)
-        if isinstance(tags, str):
-            raise TypeError(f"{where}: tags is a list of templates, got {tags!r}")
         self._cache: Final = cache
         self._function: Final = function
         self._signature: Final = signature

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import Final, cast
 
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from aredis_patterns._core.durations import to_seconds
 from aredis_patterns.caching._breaker import is_outage
 from aredis_patterns.caching._flight import Flight, Loader, moment
 from aredis_patterns.caching._keys import EntryKeys
@@ -21,6 +23,7 @@ from aredis_patterns.caching._looks import Looks, Sight
 from aredis_patterns.caching._near import NearCache, NearTable
 from aredis_patterns.caching._result import Answer
 from aredis_patterns.caching._shared import Shared, unavailable
+from aredis_patterns.pipelining import Tracking
 
 __all__ = ["Here"]
 
@@ -32,6 +35,7 @@ class Here:
         self.loop: Final = asyncio.get_running_loop()
         self._shared: Final = shared
         self.near: Final = None if near is None else NearTable(near, shared.policy.ahead(None, 0.0))
+        self._tracking = None if near is None else self._track(near)
         self.looks: Final = Looks(shared, self.near)
         self.loads: Final = Loads(shared, self.near)
 
@@ -157,12 +161,31 @@ class Here:
             return None, True
 
     async def open(self) -> None:
-        """Connect what wants a connection of its own."""
+        """Wait until the near cache is confirmed, a second at most; it works without, only slower."""
+        if self._tracking is not None:
+            await self._tracking.confirmed(1.0)
 
     async def close(self) -> None:
         """End what is under way in this loop."""
+        if self._tracking is not None:
+            await self._tracking.close()
         await self.loads.close()
         await self.looks.close()
+
+    def _track(self, near: NearCache) -> Tracking:
+        """Feed the table with what the server says."""
+        table, shards = self.near, self._shared.keys.shards
+        assert table is not None
+        epochs = frozenset(shard.epoch.encode() for shard in shards)
+        tags = frozenset(shard.tags.encode() for shard in shards)
+        prefixes = [name for shard in shards for name in (shard.values, shard.epoch, shard.tags)]
+        return Tracking(
+            cast(Redis, self._shared.client),
+            prefixes,
+            lambda keys: table.changed(keys, epochs, tags),
+            table.set_live,
+            heartbeat=to_seconds(near.heartbeat),
+        )
 
 
 def is_due(sight: Sight, ahead: int) -> bool:

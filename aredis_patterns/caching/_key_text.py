@@ -4,7 +4,7 @@
 
     word        a str of letters, digits, `_ . @ -` that no other value is written as
     "a:b"       any other str, in JSON
-    1  1.0  True  None  b"00ff"  [1,2]  (1,)  {1,2}  {"a"=1}  UUID(...)  Color.RED  User(name=Ada)
+    1  1.0  True  None  b"00ff"  [1,2]  (1,)  {1,2}  {a=1=}  uuid.UUID(...)  <shop.Color.RED>  shop.User(name=Ada)
 
 A value without a stable text (an object with the default repr) is a TypeError; `__cache_key__` gives it one.
 """
@@ -32,19 +32,18 @@ _STAMPED: Final = (datetime.datetime, datetime.date, datetime.time)
 def key_text(value: object) -> str:
     """The text of a value. TypeError when it has none that is the same in every process."""
     if isinstance(value, enum.Enum):
-        return f"{type(value).__qualname__}.{value.name}"
-    if value is None or isinstance(value, (bool, int, float)):
+        return f"<{_name(value)}.{value.name}>"
+    if value is None or isinstance(value, bool):
         return repr(value)
+    if isinstance(value, int):
+        return int.__repr__(value)
+    if isinstance(value, float):
+        return float.__repr__(value)
     if isinstance(value, str):
-        # A dot could make a word look like the member of an enum.
-        return value if _WORD.match(value) and value not in _TAKEN and not _like_enum(value) else json.dumps(value)
+        return str(value) if _WORD.match(value) and value not in _TAKEN else json.dumps(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
         return f'b"{bytes(value).hex()}"'
     return _compound(value)
-
-
-def _like_enum(word: str) -> bool:
-    return word[0].isupper() and "." in word
 
 
 def _compound(value: Any) -> str:
@@ -75,7 +74,8 @@ def _compound(value: Any) -> str:
 
 
 def _name(value: object) -> str:
-    return type(value).__qualname__
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _fields(value: Any) -> tuple[str, ...] | None:

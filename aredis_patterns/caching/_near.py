@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -160,6 +161,24 @@ class NearTable:
         self.bytes += entry.size
         while len(self._entries) > self._most or self.bytes > self._most_bytes:
             self._remove(next(iter(self._entries)))
+
+    def set_live(self, live: bool) -> None:
+        """From now on changes are told, or are not. Either way what was read before may have been missed."""
+        self.live = live
+        self.clear()
+
+    def changed(self, keys: Sequence[bytes] | None, epochs: frozenset[bytes], tags: frozenset[bytes]) -> None:
+        """The server says that these keys have changed; None: all of them."""
+        if keys is None:
+            self.clear()
+            return
+        for key in keys:
+            if key in epochs:
+                self.clear()
+            elif key in tags:
+                self.drop_tagged()
+            else:
+                self.drop(key.decode())
 
     def drop(self, value: str) -> None:
         """This value has changed."""

@@ -8,6 +8,7 @@ from aredis_patterns.pipelining._inbox import Inbox
 from aredis_patterns.pipelining._listener import Listener, ListenerStatistics
 from aredis_patterns.pipelining._registry import ClientCommands, inbox_of, lane_of, listener_of
 from aredis_patterns.pipelining._statistics import LaneStatistics
+from aredis_patterns.pipelining._tracking import Tracking
 
 __all__ = [
     "ClientCommands",
@@ -18,6 +19,7 @@ __all__ = [
     "ListenerSubscription",
     "PipelinedRedis",
     "PipelinedRedisCluster",
+    "Tracking",
     "inbox_of",
     "lane_of",
     "listener_of",
