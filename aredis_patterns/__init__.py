@@ -33,6 +33,7 @@ from aredis_patterns.exceptions import (
     LeaseLost,
     LoadFailed,
     LoadTimeout,
+    LeaseLost,
     LockAlreadyHeld,
     LockError,
     LockLost,

@@ -79,6 +79,7 @@ __all__ = [
     "LeaseLost",
     "LoadFailed",
     "LoadTimeout",
+    "LeaseLost",
     "LockAlreadyHeld",
     "LockError",
     "LockLost",

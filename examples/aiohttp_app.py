@@ -1,4 +1,4 @@
-"""An aiohttp service with limits per client, per user and per cost.
+"""An aiohttp service with limits per client, per user and per cost, and with sessions: login, logout, devices.
 
 REDIS_URL=redis://localhost python -m examples.aiohttp_app
 """
@@ -10,20 +10,37 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from aredis_patterns import FixedWindowLimiter, Limiter, PipelinedRedis, SlidingWindowLogLimiter, TokenBucketLimiter
-from aredis_patterns.contrib.aiohttp import by_header, by_ip, rate_limit_middleware, rate_limited
+from aredis_patterns import (
+    FixedWindowLimiter,
+    Limiter,
+    PipelinedRedis,
+    SessionStore,
+    SlidingWindowLogLimiter,
+    TokenBucketLimiter,
+)
+from aredis_patterns.contrib.aiohttp import (
+    by_header,
+    by_ip,
+    csrf_protected,
+    current_session,
+    rate_limit_middleware,
+    rate_limited,
+    setup_sessions,
+)
 
 VISITORS = web.AppKey("visitors", Limiter)
 TOKENS = web.AppKey("tokens", Limiter)
 LOGINS = web.AppKey("logins", Limiter)
+SESSIONS = web.AppKey("sessions", SessionStore)
 
 
-async def limiters(app: web.Application) -> AsyncIterator[None]:
+async def patterns(app: web.Application) -> AsyncIterator[None]:
     """One client for the process; it is closed when the service ends."""
     async with PipelinedRedis.from_url(os.environ.get("REDIS_URL", "redis://localhost")) as redis:
         app[VISITORS] = FixedWindowLimiter(redis, "60/minute", name="visitors", on_error="open")
         app[TOKENS] = TokenBucketLimiter(redis, "1000/hour burst 100", name="tokens")
         app[LOGINS] = SlidingWindowLogLimiter(redis, "5/minute", name="logins", on_error="closed")
+        app[SESSIONS] = SessionStore(redis, idle_timeout=1800, absolute_timeout=8 * 3600, max_per_user=5)
         yield
 
 
@@ -44,15 +61,48 @@ async def ask(request: web.Request) -> web.StreamResponse:
 
 
 @rate_limited(LOGINS, key=by_ip())
-async def login(_: web.Request) -> web.StreamResponse:
-    """5 in any minute, exactly; when Redis is down, nobody may try."""
-    return web.json_response({"status": "checked"})
+async def login(request: web.Request) -> web.StreamResponse:
+    """5 in any minute, exactly; when Redis is down, nobody may try. Yours asks for a password here.
+
+    The token changes, so nobody can plant one; what was in the cart before stays there.
+    """
+    name: str = (await request.json())["name"] if request.can_read_body else "guest"
+    session = current_session(request)
+    await session.login(name, meta={"agent": request.headers.get("User-Agent", "")})
+    return web.json_response({"user": name, "csrf_token": await session.csrf_token()})
+
+
+async def put(request: web.Request) -> web.Response:
+    """A visitor's first item begins a session; before that, there is neither a key nor a cookie."""
+    cart: list[str] = current_session(request).data.setdefault("cart", [])
+    cart.append(request.match_info["item"])
+    return web.json_response(cart)
+
+
+async def account(request: web.Request) -> web.Response:
+    """401 for a visitor. `devices` is what this user can see, and log out, anywhere."""
+    session = current_session(request)
+    if session.user_id is None:
+        raise web.HTTPUnauthorized(text="not logged in")
+    listed = await session.store.list(session.user_id)
+    devices = [{**info.meta, "last_seen": info.last_seen_at.isoformat()} for info in listed]
+    return web.json_response({"user": session.user_id, "cart": session.data.get("cart", []), "devices": devices})
+
+
+@csrf_protected
+async def logout(request: web.Request) -> web.StreamResponse:
+    """Needs the CSRF token that login gave, so no other site can do it. A slow request cannot bring the session back."""
+    session = current_session(request)
+    await (session.logout_everywhere() if "everywhere" in request.query else session.logout())
+    return web.json_response({"status": "logged out"})
 
 
 def make_app() -> web.Application:
     app = web.Application(middlewares=[rate_limit_middleware(VISITORS, key=by_ip())])
-    app.cleanup_ctx.append(limiters)
+    app.cleanup_ctx.append(patterns)
+    setup_sessions(app, SESSIONS)
     app.add_routes([web.get("/", home), web.get("/ask", ask), web.post("/login", login)])
+    app.add_routes([web.post("/cart/{item}", put), web.get("/account", account), web.post("/logout", logout)])
     return app
 
 

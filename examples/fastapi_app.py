@@ -1,4 +1,4 @@
-"""A FastAPI service with limits per client, per user and per cost.
+"""A FastAPI service with limits per client, per user and per cost, and with sessions: login, logout, devices.
 
 REDIS_URL=redis://localhost uvicorn examples.fastapi_app:app
 """
@@ -10,17 +10,26 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Annotated
 
-from fastapi import Depends, FastAPI
+from fastapi import Body, Depends, FastAPI, Request
 from starlette.requests import HTTPConnection
 
 from aredis_patterns import (
     FixedWindowLimiter,
     PipelinedRedis,
     RateLimitResult,
+    SessionStore,
     SlidingWindowLogLimiter,
     TokenBucketLimiter,
 )
-from aredis_patterns.contrib.fastapi import RateLimit, by_header, by_ip
+from aredis_patterns.contrib.fastapi import (
+    CurrentSession,
+    CurrentUser,
+    RateLimit,
+    SessionMiddleware,
+    by_header,
+    by_ip,
+    csrf_protected,
+)
 
 
 @asynccontextmanager
@@ -29,10 +38,12 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
         app.state.visitors = FixedWindowLimiter(redis, "60/minute", name="visitors", on_error="open")
         app.state.tokens = TokenBucketLimiter(redis, "1000/hour burst 100", name="tokens")
         app.state.logins = SlidingWindowLogLimiter(redis, "5/minute", name="logins", on_error="closed")
+        app.state.sessions = SessionStore(redis, idle_timeout=1800, absolute_timeout=8 * 3600, max_per_user=5)
         yield
 
 
 app = FastAPI(lifespan=lifespan)
+app.add_middleware(SessionMiddleware, store="sessions")
 
 
 def cost_of_question(request: HTTPConnection) -> int:
@@ -55,6 +66,34 @@ async def ask(
 
 
 @app.post("/login", dependencies=[Depends(RateLimit("logins", key=by_ip()))])
-async def login() -> dict[str, str]:
-    """5 in any minute, exactly; when Redis is down, nobody may try."""
-    return {"status": "checked"}
+async def login(
+    request: Request, session: CurrentSession, name: Annotated[str, Body(embed=True)] = "guest"
+) -> dict[str, str]:
+    """5 in any minute, exactly; when Redis is down, nobody may try. Yours asks for a password here.
+
+    The token changes, so nobody can plant one; what was in the cart before stays there.
+    """
+    await session.login(name, meta={"agent": request.headers.get("user-agent", "")})
+    return {"user": name, "csrf_token": await session.csrf_token()}
+
+
+@app.post("/cart/{item}")
+async def put(item: str, session: CurrentSession) -> list[str]:
+    """A visitor's first item begins a session; before that, there is neither a key nor a cookie."""
+    cart: list[str] = session.data.setdefault("cart", [])
+    cart.append(item)
+    return cart
+
+
+@app.get("/account")
+async def account(user: CurrentUser, session: CurrentSession) -> dict[str, object]:
+    """401 for a visitor. `devices` is what this user can see, and log out, anywhere."""
+    devices = [{**info.meta, "last_seen": info.last_seen_at.isoformat()} for info in await session.store.list(user)]
+    return {"user": user, "cart": session.data.get("cart", []), "devices": devices}
+
+
+@app.post("/logout", dependencies=[Depends(csrf_protected)])
+async def logout(session: CurrentSession, everywhere: bool = False) -> dict[str, str]:
+    """Needs the CSRF token that login gave, so no other site can do it. A slow request cannot bring the session back."""
+    await (session.logout_everywhere() if everywhere else session.logout())
+    return {"status": "logged out"}

@@ -63,3 +63,33 @@ async def test_example(name: str, own_server: object) -> None:
             assert ask.json()["paid"] == 3
             logins = await asyncio.gather(*(client.post("/login") for _ in range(8)))
             assert sorted(answer.status_code for answer in logins) == [200] * 5 + [429] * 3
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+async def test_login_and_logout(name: str, own_server: object) -> None:
+    url: str = own_server.url  # type: ignore[attr-defined]
+    with running(PROGRAMS[name], url) as address:
+        async with httpx.AsyncClient(base_url=address) as client:
+
+            async def ask(method: str, path: str, **options: object) -> httpx.Response:
+                # As a browser does on localhost, where it sends Secure cookies.
+                given = {"cookie": f"__Host-session={cookie}"} if (cookie := jar.get("session")) else {}
+                response = await client.request(method, path, headers={**given, **headers}, **options)  # type: ignore[arg-type]
+                if line := response.headers.get("set-cookie"):
+                    jar["session"] = line.partition(";")[0].partition("=")[2]
+                return response
+
+            jar: dict[str, str] = {}
+            headers: dict[str, str] = {}
+            assert (await ask("GET", "/account")).status_code == 401
+            assert (await ask("POST", "/cart/book")).json() == ["book"]
+            before = jar["session"]
+            login = (await ask("POST", "/login", json={"name": "ada"})).json()
+            assert login["user"] == "ada"
+            assert jar["session"] != before
+            account = (await ask("GET", "/account")).json()
+            assert (account["user"], account["cart"], len(account["devices"])) == ("ada", ["book"], 1)
+            assert (await ask("POST", "/logout")).status_code == 403
+            headers["x-csrf-token"] = login["csrf_token"]
+            assert (await ask("POST", "/logout")).status_code == 200
+            assert (await ask("GET", "/account")).status_code == 401

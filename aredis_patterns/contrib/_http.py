@@ -50,14 +50,14 @@ def refusal(result: RateLimitResult) -> dict[str, Any]:
     return problem
 
 
-def unavailable(error: Exception) -> dict[str, Any]:
+def unavailable(error: BaseException, what: str = "the rate limit") -> dict[str, Any]:
     """The problem when nobody could decide. Tells the log what happened, and the client only when to come back."""
-    _log.error("the rate limiter cannot decide: %s: %s", type(error).__name__, error)
+    _log.error("%s could not be checked: %s: %s", what, type(error).__name__, error)
     return {
         "type": "about:blank",
         "title": "Service Unavailable",
         "status": 503,
-        "detail": "the rate limit could not be checked; try again soon",
+        "detail": f"{what} could not be checked; try again soon",
     }
 
 

@@ -1,6 +1,7 @@
-"""Rate limits for aiohttp's server: a middleware, a decorator for single handlers, and keys from a request.
+"""Rate limits and sessions for aiohttp's server: middleware, decorators for single handlers, and keys from a request.
 
     app = web.Application(middlewares=[rate_limit_middleware(limiter, key=by_ip())])
+    setup_sessions(app, sessions)
 
 Only translates: request to key, result to headers. What is allowed is decided by the limiter.
 """
@@ -15,6 +16,7 @@ from typing import Any, Final, TypeAlias, TypeVar, cast
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from aredis_patterns.contrib._cookies import SessionCookie
 from aredis_patterns.contrib._http import (
     PROBLEM_JSON,
     RETRY_WHEN_UNAVAILABLE,
@@ -25,19 +27,34 @@ from aredis_patterns.contrib._http import (
     refusal,
     unavailable,
 )
+from aredis_patterns.contrib._sessions import RequestSession
+from aredis_patterns.contrib._sessions_aiohttp import (
+    SessionSource,
+    csrf_protected,
+    current_session,
+    session_middleware,
+    setup_sessions,
+)
 from aredis_patterns.ratelimit import Limiter, RateLimitResult
 
 __all__ = [
     "CostFunction",
     "KeyFunction",
     "LimiterSource",
+    "RequestSession",
+    "SessionCookie",
+    "SessionSource",
     "add_rate_limit_headers",
     "by_header",
     "by_ip",
     "by_route",
     "by_user",
+    "csrf_protected",
+    "current_session",
     "rate_limit_middleware",
     "rate_limited",
+    "session_middleware",
+    "setup_sessions",
 ]
 
 KeyFunction: TypeAlias = Callable[[web.Request], str | Awaitable[str]]

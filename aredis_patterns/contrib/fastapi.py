@@ -1,21 +1,25 @@
-"""Rate limits for FastAPI: a dependency, and keys from a request.
+"""Rate limits and sessions for FastAPI: dependencies, and keys from a request.
 
     @app.get("/items", dependencies=[Depends(RateLimit("items_limiter", key=by_user()))])
-    async def items(): ...
+    async def items(session: CurrentSession): ...
 
 Only translates: connection to key, result to headers and errors. What is allowed is decided by the limiter.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import MutableMapping
+from typing import Annotated, Any, Final, TypeAlias
 
-from fastapi import HTTPException, Response, WebSocketException
+from fastapi import Depends, HTTPException, Request, Response, WebSocketException
 from fastapi.exception_handlers import http_exception_handler
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import HTTPConnection
 
+from aredis_patterns.contrib._cookies import SessionCookie
 from aredis_patterns.contrib._http import new_headers
+from aredis_patterns.contrib._sessions import CSRF_FIELD, CSRF_HEADER, RequestSession, is_safe
+from aredis_patterns.contrib._sessions_asgi import SessionMiddleware, session_of
 from aredis_patterns.contrib.starlette import (
     CostFunction,
     KeyFunction,
@@ -33,14 +37,22 @@ from aredis_patterns.ratelimit import Limiter, RateLimitResult
 
 __all__ = [
     "CostFunction",
+    "CurrentSession",
+    "CurrentUser",
     "KeyFunction",
     "RateLimit",
     "RateLimitMiddleware",
     "RateLimited",
+    "RequestSession",
+    "SessionCookie",
+    "SessionMiddleware",
     "by_header",
     "by_ip",
     "by_route",
     "by_user",
+    "csrf_protected",
+    "current_session",
+    "current_user",
 ]
 
 
@@ -102,3 +114,44 @@ def _prefer_whole_responses(connection: HTTPConnection) -> None:
 
 async def _answer(_: HTTPConnection, error: RateLimited) -> Response:
     return error.response
+
+
+async def current_session(connection: HTTPConnection) -> RequestSession[Any]:
+    """The session of this request or WebSocket. With a model: `Annotated[RequestSession[Cart], Depends(current_session)]`.
+
+    No round trip: `SessionMiddleware` has read it. Raises LookupError without one.
+    """
+    return session_of(connection)
+
+
+CurrentSession: TypeAlias = Annotated[RequestSession[MutableMapping[str, Any]], Depends(current_session)]
+"""A parameter of a route: `async def home(session: CurrentSession)`."""
+
+
+async def current_user(connection: HTTPConnection) -> str:
+    """Who has logged in; nobody is 401 (a WebSocket is refused)."""
+    user = session_of(connection).user_id
+    if user is None:
+        if connection.scope["type"] == "websocket":
+            raise WebSocketException(1008, "not logged in")
+        raise HTTPException(401, "not logged in")
+    return user
+
+
+CurrentUser: TypeAlias = Annotated[str, Depends(current_user)]
+"""A parameter of a route for users: `async def account(user_id: CurrentUser)`."""
+
+
+async def csrf_protected(request: Request) -> None:
+    """A dependency for routes that change something: 403 unless the request carries `await session.csrf_token()`, in the
+    header X-CSRF-Token or the form field csrf_token (which needs python-multipart). GET, HEAD, OPTIONS and TRACE pass."""
+    if is_safe(request.method):
+        return
+    given: Any = request.headers.get(CSRF_HEADER)
+    if given is None and request.headers.get("content-type", "").startswith(_FORMS):
+        given = (await request.form()).get(CSRF_FIELD)
+    if not session_of(request).verify_csrf(given if isinstance(given, str) else None):
+        raise HTTPException(403, "the CSRF token is missing or belongs to another session")
+
+
+_FORMS: Final = ("application/x-www-form-urlencoded", "multipart/form-data")

@@ -1,6 +1,7 @@
-"""Rate limits for Starlette and any other ASGI application: a pure ASGI middleware, and keys from a connection.
+"""Rate limits and sessions for Starlette and any other ASGI application: pure ASGI middleware, keys from a connection.
 
     app.add_middleware(RateLimitMiddleware, limiter=limiter, key=by_ip())
+    app.add_middleware(SessionMiddleware, store=sessions)
 
 Only translates: connection to key, result to headers. What is allowed is decided by the limiter.
 """
@@ -16,6 +17,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from aredis_patterns.contrib._cookies import SessionCookie
 from aredis_patterns.contrib._http import (
     PROBLEM_JSON,
     RETRY_WHEN_UNAVAILABLE,
@@ -26,17 +28,23 @@ from aredis_patterns.contrib._http import (
     refusal,
     unavailable,
 )
+from aredis_patterns.contrib._sessions import RequestSession
+from aredis_patterns.contrib._sessions_asgi import SessionMiddleware, session_of
 from aredis_patterns.ratelimit import Limiter, RateLimitResult
 
 __all__ = [
     "CostFunction",
     "KeyFunction",
     "RateLimitMiddleware",
+    "RequestSession",
+    "SessionCookie",
+    "SessionMiddleware",
     "by_header",
     "by_ip",
     "by_route",
     "by_user",
     "find_limiter",
+    "session_of",
 ]
 
 KeyFunction: TypeAlias = Callable[[HTTPConnection], str | Awaitable[str]]

@@ -227,6 +227,14 @@ class SessionStore(Generic[M]):
         left = max(0, record.expires - record.seen) / 1000
         return await self._watches.until_ended(record.handle, record.user, left)
 
+    def empty(self) -> M:
+        """What a visitor without a session has: no attributes, or the defaults of the model."""
+        return self._layout.empty()
+
+    def is_empty(self, data: M) -> bool:
+        """Whether this is no more than `empty()`, so that no session is needed to keep it."""
+        return self._layout.dump(data) == self._layout.dump(self._layout.empty())
+
     def statistics(self) -> SessionStatistics:
         """A snapshot of what this object has done."""
         counts = {name: getattr(self._counts, name) for name in Counts.__slots__}
