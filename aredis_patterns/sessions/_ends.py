@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal, NamedTuple, TypeAlias, cast
 
 from redis.exceptions import ConnectionError, TimeoutError
@@ -20,7 +21,7 @@ from redis.exceptions import ConnectionError, TimeoutError
 from aredis_patterns._core.backoff import exponential
 from aredis_patterns.exceptions import PermissionDenied, ServerUnavailable, WireClosed
 from aredis_patterns.pipelining import ListenerSubscription, listener_of
-from aredis_patterns.sessions._scripts import claim_many
+from aredis_patterns.sessions._scripts import Claim, claim_many
 from aredis_patterns.sessions._server import SessionServer
 from aredis_patterns.sessions._tokens import TAGS
 from aredis_patterns.types import RedisClient
@@ -36,6 +37,10 @@ _LONGEST_SLEEP_MS: Final = 5000
 _SHORTEST_SLEEP: Final = 0.01
 _HALF: Final = 0.5
 """Of a lease: older ends in hand are left to others, so that nobody acts on one that has been given away."""
+
+
+_finishing: Final[set[asyncio.Future[list[Claim]]]] = set()
+"""Claims whose reader was cancelled: the event loop itself holds tasks only weakly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +110,7 @@ class EndsReader:
         """Hand out no more; what was taken and not handed out is everybody's again."""
         if self._subscription is not None:
             self._subscription.close()
-        with suppress(WireClosed, RuntimeError):
-            for ends, member, now, _ in self._taken:
-                self._server.commands.post("ZADD", ends, "XX", now, member, key=ends, replay_safe=True)
-            for tag in {SessionEvent.parse(taken.member).handle[0] for taken in self._taken}:
-                self._server.commands.post("PUBLISH", self._server.keys.channel, f"returned:{tag}::")
+        self._give_back(self._taken)
         self._taken.clear()
 
     def _next_taken(self) -> _Taken | None:
@@ -148,16 +149,49 @@ class EndsReader:
     async def _take_from(self, tags: Iterable[str]) -> None:
         wanted = [self._server.keys.ends(tag) for tag in tags]
         until = time.monotonic() + self._lease / 1000 * _HALF
-        rules = self._server.rules
-        claims = await claim_many(
-            self._server.commands, wanted, lease=self._lease, keep=rules.keep, most=_BATCH, deadline=rules.deadline
-        )
-        pause = float(min(_LONGEST_SLEEP_MS, rules.idle / 4))
+        claims = await self._claim(wanted)
+        pause = float(min(_LONGEST_SLEEP_MS, self._server.rules.idle / 4))
         for ends, claim in zip(wanted, claims, strict=True):
             self._taken.extend(_Taken(ends, member, claim.now, until) for member in claim.taken)
             if claim.next >= 0:
                 pause = min(pause, claim.next)
         self._look_again = time.monotonic() + max(_SHORTEST_SLEEP, pause / 1000)
+
+    async def _claim(self, wanted: list[str]) -> list[Claim]:
+        """Finishes although its caller is cancelled, and gives back what nobody is there to take."""
+        rules = self._server.rules
+        claim = asyncio.ensure_future(
+            claim_many(
+                self._server.commands, wanted, lease=self._lease, keep=rules.keep, most=_BATCH, deadline=rules.deadline
+            )
+        )
+        try:
+            return await asyncio.shield(claim)
+        except asyncio.CancelledError:
+            _finishing.add(claim)
+            claim.add_done_callback(partial(self._give_back_late, wanted))
+            raise
+
+    def _give_back_late(self, wanted: list[str], claim: asyncio.Future[list[Claim]]) -> None:
+        _finishing.discard(claim)
+        if claim.cancelled() or claim.exception() is not None:
+            return  # it comes again after the lease
+        taken = [
+            _Taken(ends, member, each.now, 0.0)
+            for ends, each in zip(wanted, claim.result(), strict=True)
+            for member in each.taken
+        ]
+        self._give_back(taken)
+
+    def _give_back(self, taken: Iterable[_Taken]) -> None:
+        tags: set[str] = set()
+        commands = self._server.commands
+        with suppress(WireClosed, RuntimeError):
+            for ends, member, now, _ in taken:
+                commands.post("ZADD", ends, "XX", now, member, key=ends, replay_safe=True)
+                tags.add(SessionEvent.parse(member).handle[0])
+            for tag in tags:
+                commands.post("PUBLISH", self._server.keys.channel, f"returned:{tag}::")
 
     async def _sleep(self) -> None:
         """Until somebody says that a session has ended, or one may have expired."""

@@ -311,7 +311,7 @@ async def test_s9_sessions_that_expired_while_nothing_ran_leave_no_trace_in_the_
     short = SessionStore(redis_client, namespace=namespace, idle_timeout=1, absolute_timeout=60, deadline=10)
     await asyncio.gather(*(short.create(user_id="42") for _ in range(1000)))
     index = short._server.keys.index("42")
-    assert await redis_client.zcard(index) > 100
+    assert await redis_client.exists(index)
     await asyncio.sleep(1.1)
     alive = await short.create(user_id="42")
     assert await redis_client.zrange(index, 0, -1) == [alive.handle.encode()]
