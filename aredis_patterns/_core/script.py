@@ -68,15 +68,15 @@ class Script:
         text = assemble(name, lambda each: folder.joinpath(f"{each}.lua").read_text(encoding="utf-8"), parts)
         return cls(name, text, family=package.rpartition(".")[2])
 
-    async def __call__(
+    def __call__(
         self,
         commands: Commands,
         *,
         keys: Sequence[Key],
         args: Sequence[Encodable] = (),
         deadline: float | None = None,
-    ) -> Any:
-        """Run the script and return its raw reply.
+    ) -> Coroutine[Any, Any, Any]:
+        """Run the script and return its raw reply. To be awaited at once.
 
         `deadline` (seconds) covers the call with its repairs. Raises ScriptContractError before any I/O when the number
         of keys or arguments is not what the header says; a subclass of ServerRefused when the server says no in a way
@@ -85,7 +85,7 @@ class Script:
             reply = await SCRIPT(lane_of(client), keys=[key], args=[10], deadline=0.25)
         """
         self._check(keys, args)
-        return await self._run(commands, keys, args, deadline)
+        return self._run(commands, keys, args, deadline)
 
     def post(
         self, commands: Commands, *, keys: Sequence[Key], args: Sequence[Encodable] = (), once: bool = False

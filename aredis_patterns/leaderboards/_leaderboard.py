@@ -28,6 +28,7 @@ __all__ = ["BoardStatistics", "Leaderboard"]
 
 MOST_DATA: Final = 16 * 1024
 ONCE_TTL_MS: Final = 86_400_000
+_MODES: Final = frozenset(get_args(Keep))
 _JSON: Final[JSONCodec[MemberData]] = JSONCodec()
 
 
@@ -156,7 +157,7 @@ class Leaderboard(Upkeep[M]):
         Raises ScoreRangeError for NaN, infinities and numbers beyond 2^53, before any I/O.
         """
         mode = keep or self.keep
-        if mode not in get_args(Keep):
+        if mode not in _MODES:
             raise ValueError(f"keep is one of {', '.join(get_args(Keep))}, got {keep!r}")
         return await self._write(member, check_score(score), mode, data, at, None)
 
@@ -252,17 +253,15 @@ class Leaderboard(Upkeep[M]):
         return BoardStatistics(self._writes, self._applied, self._turns)
 
     def _update(self, answer: bytes) -> Update:
-        words = answer.split()
         self._writes += 1
-        updates: list[Update] = []
-        for at in range(0, len(words), 5):
-            rank, previous, score, before, applied = words[at : at + 5]
-            old = None if before == b"-" else float(before)
-            updates.append(Update(int(rank) or None, int(previous) or None, float(score), old, applied == b"1"))
-        self._applied += updates[0].applied
-        if len(updates) == 1:
-            return updates[0]
-        return updates[0]._replace(windows=dict(zip(self._rules.windows.names, updates, strict=True)))
+        words = answer.split()
+        if len(words) == 5:
+            update = _update_of(words)
+        else:
+            updates = [_update_of(words[at : at + 5]) for at in range(0, len(words), 5)]
+            update = updates[0]._replace(windows=dict(zip(self._rules.windows.names, updates, strict=True)))
+        self._applied += update.applied
+        return update
 
     def _encode_data(self, data: MemberData) -> bytes:
         if "d" not in self._rules.layout:
@@ -280,3 +279,9 @@ class Leaderboard(Upkeep[M]):
         if day > windows.today() + timedelta(days=1):
             raise ValueError(f"at= must not be in the future, got {at!r}")
         return day
+
+
+def _update_of(words: list[bytes]) -> Update:
+    rank, previous, score, before, applied = words
+    old = None if before == b"-" else float(before)
+    return Update(int(rank) or None, int(previous) or None, float(score), old, applied == b"1")

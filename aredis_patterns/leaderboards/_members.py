@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -16,12 +16,19 @@ M = TypeVar("M", bound=str | bytes | int | UUID)
 class MemberCodec:
     """Both directions for one type. `encode` refuses everything else with a ValueError that quotes it."""
 
-    __slots__ = ("decode", "encode", "kind")
+    __slots__ = ("_decode", "encode", "kind")
 
     def __init__(self, kind: type, encode: Callable[[Any], bytes], decode: Callable[[bytes], Any]) -> None:
         self.kind: Final = kind
         self.encode: Final = encode
-        self.decode: Final = decode
+        self._decode: Final = decode
+
+    def decode_all(self, stored: Iterable[bytes]) -> list[Any]:
+        """The members as they were given. DecodeError for bytes that nobody has written with this type."""
+        try:
+            return list(map(self._decode, stored))
+        except ValueError as error:
+            raise DecodeError(f"a stored member is not of type {self.kind.__name__}: {error}") from error
 
 
 def _encode_text(member: Any) -> bytes:
@@ -49,30 +56,13 @@ def _encode_uuid(member: Any) -> bytes:
 
 
 def _decode_uuid(data: bytes) -> UUID:
-    try:
-        return UUID(bytes=data)
-    except ValueError as error:
-        raise DecodeError(f"the stored member {data!r} is not a UUID of 16 bytes") from error
-
-
-def _decode_int(data: bytes) -> int:
-    try:
-        return int(data)
-    except ValueError as error:
-        raise DecodeError(f"the stored member {data!r} is not an int") from error
-
-
-def _decode_text(data: bytes) -> str:
-    try:
-        return data.decode()
-    except ValueError as error:
-        raise DecodeError(f"the stored member {data!r} is not UTF-8") from error
+    return UUID(bytes=data)
 
 
 _CODECS: Final[dict[type, MemberCodec]] = {
-    str: MemberCodec(str, _encode_text, _decode_text),
+    str: MemberCodec(str, _encode_text, bytes.decode),
     bytes: MemberCodec(bytes, _encode_bytes, bytes),
-    int: MemberCodec(int, _encode_int, _decode_int),
+    int: MemberCodec(int, _encode_int, int),
     UUID: MemberCodec(UUID, _encode_uuid, _decode_uuid),
 }
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final, NamedTuple
 
 from aredis_patterns._core.script import Script
 from aredis_patterns.types import Commands, Encodable
@@ -50,7 +50,7 @@ class Found(NamedTuple):
     data: list[bytes]
 
 
-async def write_score(
+def write_score(
     commands: Commands,
     *,
     record: str,
@@ -68,9 +68,9 @@ async def write_score(
     record_ttl: int,
     spans: Sequence[int],
     deadline: float | None = None,
-) -> tuple[int, bytes]:
+) -> Coroutine[Any, Any, tuple[int, bytes]]:
     """See lua/write_score.lua. One round trip. Gives the status and the answer."""
-    status, answer = await _WRITE_SCORE(
+    return _WRITE_SCORE(
         commands,
         keys=(record, *parts),
         args=(
@@ -80,7 +80,6 @@ async def write_score(
         ),
         deadline=deadline,
     )
-    return status, answer
 
 
 async def read_rows(

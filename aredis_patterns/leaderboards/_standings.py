@@ -7,10 +7,11 @@ arrivals are ZREVRANK and ZRANGE.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import count as count_from
+from itertools import repeat
 from typing import Any, Final, Generic
 
 from aredis_patterns._core.codecs import JSONCodec
@@ -27,7 +28,9 @@ from aredis_patterns.pipelining import ClientCommands
 __all__ = ["Board", "Rules"]
 
 _JSON: Final[JSONCodec[MemberData]] = JSONCodec()
-_new_entry: Final[Any] = tuple.__new__  # half the time of Entry(...), ten times per page
+_new_entry: Final[Any] = tuple.__new__  # a third of the time of Entry(...), ten times per page
+_ENTRY: Final = repeat(Entry)
+_NONE: Final = repeat(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,30 +249,22 @@ class Board(Generic[M]):
             for rank, member, score, data in rows
         ]
 
-    def _entries_of(self, found: Rows) -> list[Entry[M]]:
+    def _entries_of(self, found: Rows) -> Iterator[Entry[M]]:
         return self._entries(found.rows, found.start, found.rank, found.data)
 
-    def _entries(self, rows: Sequence[Any], start: int, rank: int, data: Sequence[bytes | None]) -> list[Entry[M]]:
-        """Rows as the server gives them: flat, or in pairs (ZRANGE in RESP3)."""
+    def _entries(self, rows: Sequence[Any], start: int, rank: int, data: Sequence[bytes | None]) -> Iterator[Entry[M]]:
+        """Rows as the server gives them: flat, or in pairs (ZRANGE in RESP3). Once per page, so in C where it can be."""
         rules = self._rules
+        stored: Iterable[bytes]
         if rows and isinstance(rows[0], list):
-            stored, scores = [row[0] for row in rows], [row[1] for row in rows]
+            stored, scores = zip(*rows, strict=True)
         else:
-            stored, scores = list(rows[::2]), [float(score) for score in rows[1::2]]
+            stored, scores = rows[::2], tuple(map(float, rows[1::2]))
         if "t" in rules.layout:
             stored = [member[6:] for member in stored]
-        decode = rules.members.decode
         ranks = count_from(rank) if rules.ranking == "ordinal" else _ranks(scores, start, rank, rules.ranking)
-        if not data:
-            none = None
-            return [
-                _new_entry(Entry, (rank, decode(member), score, none))
-                for rank, member, score in zip(ranks, stored, scores, strict=False)
-            ]
-        return [
-            Entry(rank, decode(member), score, _JSON.decode(value) if value else None)
-            for rank, member, score, value in zip(ranks, stored, scores, data, strict=False)
-        ]
+        values = [_JSON.decode(value) if value else None for value in data] if data else _NONE
+        return map(_new_entry, _ENTRY, zip(ranks, rules.members.decode_all(stored), scores, values, strict=False))
 
     def _cursor(self, found: Rows) -> str | None:
         if not found.rows or found.start + len(found.rows) // 2 >= found.total:

@@ -134,11 +134,8 @@ class Trending(Generic[M]):
             item=item,
             deadline=self._deadline,
         )
-        scores = [float(score) for score in rows[1::2]]
-        entries = [
-            Entry(rank + at, self._members.decode(member), score)
-            for at, (member, score) in enumerate(zip(rows[::2], scores, strict=True))
-        ]
+        items: list[M] = self._members.decode_all(rows[::2])
+        entries = [Entry(rank + at, *row) for at, row in enumerate(zip(items, map(float, rows[1::2]), strict=True))]
         return Standings(entry for entry in entries if not math.isclose(entry.score, 0.0))
 
     def __repr__(self) -> str:

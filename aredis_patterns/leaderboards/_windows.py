@@ -48,17 +48,20 @@ class Windows:
         self.clock: Final = ServerClock()
         self.retention_ms: Final = to_milliseconds(retention, "retention")
         self.ttl_ms: Final = 0 if ttl is None else to_milliseconds(ttl)
+        self._always: Final = self._target([None], [(0, 0)]) if self.names == ("all",) else None
         self._current: Target | None = None
         self._current_until = 0.0
 
     def current(self) -> Target:
         """The windows of now. Made once per day; the script checks them against the server's clock."""
+        if self._always is not None:
+            return self._always
         if self._current is None or self._current_until <= self.clock.now_ms():
             now = self.clock.now_ms()
             spans = self._spans(self.calendar.date_at(now))
             bounds = [(span.start_ms, span.end_ms) if span else (0, 0) for span in spans]
             self._current = self._target(spans, bounds)
-            self._current_until = min((span.end_ms for span in spans if span), default=float("inf"))
+            self._current_until = min(span.end_ms for span in spans if span)
         return self._current
 
     def learn(self, server_ms: float) -> None:
