@@ -17,7 +17,7 @@ from aredis_patterns.leaderboards._keys import BoardKeys
 from aredis_patterns.leaderboards._members import M, member_codec
 from aredis_patterns.leaderboards._options import BoardOptions, Keep, Order, Ranking, Ties
 from aredis_patterns.leaderboards._records import MemberData, Update
-from aredis_patterns.leaderboards._scripts import write_score
+from aredis_patterns.leaderboards._scripts import write_plain, write_score
 from aredis_patterns.leaderboards._standings import Board, Rules
 from aredis_patterns.leaderboards._upkeep import Upkeep
 from aredis_patterns.leaderboards._windows import Target, Window, Windows
@@ -136,6 +136,8 @@ class Leaderboard(Upkeep[M]):
         )
         super().__init__(rules, max_size)
         self.keep: Final[Keep] = keep
+        self._plain: Final = rules.plain and not live and max_size is None and ttl is None and rules.windows.is_all_time
+        """Whether the short script does it."""
         self._slots: Final = Slots(keys.record)
         self._record_of_one: Final = keys.record
         self._writes = self._applied = self._turns = 0
@@ -213,6 +215,19 @@ class Leaderboard(Upkeep[M]):
 
     def _send(self, write: _Write, target: Target) -> Coroutine[Any, Any, tuple[int, bytes]]:
         rules = self._rules
+        if self._plain:
+            return write_plain(
+                rules.commands,
+                record=write.record,
+                board=target.parts[0],
+                operation=write.operation,
+                member=write.member,
+                score=write.score,
+                mode=write.mode,
+                order=rules.order,
+                record_ttl=write.record_ttl,
+                deadline=rules.deadline,
+            )
         return write_score(
             rules.commands,
             record=write.record,

@@ -17,10 +17,12 @@ __all__ = [
     "read_rows",
     "read_trend",
     "remove_members",
+    "write_plain",
     "write_score",
 ]
 
 _PACKAGE: Final = "aredis_patterns.leaderboards"
+_WRITE_PLAIN: Final = Script.load(_PACKAGE, "write_plain")
 _WRITE_SCORE: Final = Script.load(_PACKAGE, "write_score")
 _READ_ROWS: Final = Script.load(_PACKAGE, "read_rows")
 _FIND_MEMBERS: Final = Script.load(_PACKAGE, "find_members")
@@ -48,6 +50,24 @@ class Found(NamedTuple):
     ranks: list[int]
     scores: list[bytes]
     data: list[bytes]
+
+
+def write_plain(
+    commands: Commands,
+    *,
+    record: str,
+    board: str,
+    operation: int,
+    member: bytes,
+    score: float,
+    mode: str,
+    order: str,
+    record_ttl: int,
+    deadline: float | None = None,
+) -> Coroutine[Any, Any, tuple[int, bytes]]:
+    """See lua/write_plain.lua. One round trip. Gives the status and the answer."""
+    args = (operation, member, score, mode, order, record_ttl)
+    return _WRITE_PLAIN(commands, keys=(record, board), args=args, deadline=deadline)
 
 
 def write_score(

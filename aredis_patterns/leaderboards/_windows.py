@@ -64,6 +64,11 @@ class Windows:
             self._current_until = min(span.end_ms for span in spans if span)
         return self._current
 
+    @property
+    def is_all_time(self) -> bool:
+        """Whether there is only the board of all time."""
+        return self._always is not None
+
     def learn(self, server_ms: float) -> None:
         """The server's clock disagrees."""
         self.clock.learn(server_ms)

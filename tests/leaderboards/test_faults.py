@@ -13,10 +13,13 @@ from aredis_patterns.embedded import EmbeddedServer
 from aredis_patterns.testing import FaultProxy, cancel_everywhere
 
 
-async def test_an_increment_whose_reply_is_lost_counts_once(fault_proxy: FaultProxy, namespace: str) -> None:
+@pytest.mark.parametrize("options", [{}, {"ttl": 600, "live": True}], ids=["plain", "whole"])
+async def test_an_increment_whose_reply_is_lost_counts_once(
+    fault_proxy: FaultProxy, namespace: str, options: Any
+) -> None:
     """The wire sends it again; the script knows its number and answers what it answered before."""
     async with PipelinedRedis.from_url(fault_proxy.url) as client:
-        board = Leaderboard(client, "b", namespace=namespace, deadline=5, ttl=600, live=True)
+        board: Leaderboard[str] = Leaderboard(client, "b", namespace=namespace, deadline=5, **options)
         await board.add_score("bob", 5)
         for times in (1, 2):
             fault_proxy.drop_replies("EVALSHA", times=1)
