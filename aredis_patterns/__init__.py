@@ -19,6 +19,22 @@ from aredis_patterns.caching import (
     RawResult,
     TimedValue,
     WriteBracket,
+from aredis_patterns.analytics import (
+    ActivityTracker,
+    CohortRow,
+    CounterOptions,
+    Estimate,
+    Expression,
+    Funnel,
+    FunnelStep,
+    IdIndex,
+    IndexOptions,
+    Recorder,
+    RecorderStatistics,
+    RetentionTable,
+    Stickiness,
+    TrackerOptions,
+    UniqueCounter,
 )
 from aredis_patterns.embedded import EmbeddedServer
 from aredis_patterns.exceptions import (
@@ -41,6 +57,7 @@ from aredis_patterns.exceptions import (
     LockTimeout,
     NotAnInteger,
     NotReplicated,
+    IndexFull,
     OutcomeUnknown,
     PatternError,
     PermissionDenied,
@@ -73,6 +90,7 @@ from aredis_patterns.exceptions import (
     UnsupportedPlatform,
     WindowClosed,
     WireClosed,
+    WrongKeyType,
     WrongPassword,
 )
 from aredis_patterns.hub import Patterns
@@ -381,6 +399,22 @@ __all__ = [
     "increment",
     "optimistic",
     "transfer",
+    # analytics
+    "ActivityTracker",
+    "CohortRow",
+    "CounterOptions",
+    "Estimate",
+    "Expression",
+    "Funnel",
+    "FunnelStep",
+    "IdIndex",
+    "IndexOptions",
+    "Recorder",
+    "RecorderStatistics",
+    "RetentionTable",
+    "Stickiness",
+    "TrackerOptions",
+    "UniqueCounter",
     # building blocks
     "Codec",
     "Commands",
@@ -411,6 +445,7 @@ __all__ = [
     "NotAnInteger",
     "LoadFailed",
     "LoadTimeout",
+    "IndexFull",
     "OutcomeUnknown",
     "PatternError",
     "PermissionDenied",
@@ -443,5 +478,6 @@ __all__ = [
     "UnsupportedPlatform",
     "WindowClosed",
     "WireClosed",
+    "WrongKeyType",
     "WrongPassword",
 ]

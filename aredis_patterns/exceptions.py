@@ -51,6 +51,8 @@
     ├── WindowClosed              (also ValueError)              a day that is no longer kept
     ├── ReservationExpired                                       settled too late: the estimate stands
     └── ConcurrencyLimitExceeded                                 no place became free in time
+    ├── IndexFull                                                no more ids to give
+    └── WrongKeyType              (also redis ResponseError)     a key holds something else
 
 Two questions come first in any incident: did it run, and whose fault was it? `OutcomeUnknown` is the only answer of
 "perhaps" to the first one. Redis errors that carry their meaning already (WRONGTYPE, a script's own error) pass through
@@ -87,6 +89,7 @@ __all__ = [
     "LockTimeout",
     "NotAnInteger",
     "NotReplicated",
+    "IndexFull",
     "OutcomeUnknown",
     "PatternError",
     "PermissionDenied",
@@ -119,6 +122,7 @@ __all__ = [
     "UnsupportedPlatform",
     "WindowClosed",
     "WireClosed",
+    "WrongKeyType",
     "WrongPassword",
 ]
 
@@ -483,3 +487,21 @@ class ConcurrencyLimitExceeded(PatternError):
         self.key = key
         self.limit = limit
         super().__init__(f"all {limit} places of {key!r} are taken")
+class IndexFull(PatternError):
+    """An index has given all its ids up to `max_id`. None of the names in the call got one.
+
+    Attributes: `name` of the index, and `max_id`.
+    """
+
+    def __init__(self, name: str, max_id: int) -> None:
+        self.name = name
+        self.max_id = max_id
+        super().__init__(f"index {name!r} is full: all ids up to {max_id} are given")
+
+
+class WrongKeyType(PatternError, redis_errors.ResponseError):
+    """A key holds something else than what belongs there. Attribute: `keys`, those that the operation read."""
+
+    def __init__(self, keys: tuple[str, ...], reason: str) -> None:
+        self.keys = keys
+        super().__init__(f"{', '.join(map(repr, keys))}: {reason}")

@@ -18,6 +18,15 @@ from aredis_patterns._core.diagnosis import check_version
 from aredis_patterns._core.instrumentation import Instrumentation, instrument
 from aredis_patterns._core.script import Script
 from aredis_patterns.caching import Cache, CacheOptions, Expiration
+from aredis_patterns.caching import Cache, CacheOptions
+from aredis_patterns.analytics import (
+    ActivityTracker,
+    CounterOptions,
+    IdIndex,
+    IndexOptions,
+    TrackerOptions,
+    UniqueCounter,
+)
 from aredis_patterns.embedded import EmbeddedServer
 from aredis_patterns.leaderboards import BoardOptions, Leaderboard, Trending, TrendOptions
 from aredis_patterns.locks import LeaseOptions, Lock
@@ -64,6 +73,9 @@ from aredis_patterns.transactions import (
     transfer,
 )
 from aredis_patterns.types import Encodable, Key, RedisClient, Seconds
+from aredis_patterns.pubsub import PubSub, PubSubOptions
+from aredis_patterns.ratelimit import FixedWindowLimiter, Limit, SlidingWindowLogLimiter, TokenBucketLimiter
+from aredis_patterns.types import RedisClient, Seconds
 
 __all__ = ["Patterns"]
 
@@ -315,6 +327,21 @@ class Patterns:
         """A board on this client: `p.leaderboard("chess", ties="first")`. For other members than str: `Leaderboard`."""
         options.setdefault("namespace", self.namespace)
         return Leaderboard(self.client, name, **options)
+
+    def unique_counter(self, name: str, *, retention: Seconds, **options: Unpack[CounterOptions]) -> UniqueCounter:
+        """Different visitors per page and day: `p.unique_counter("site", retention=timedelta(days=40))`."""
+        options.setdefault("namespace", self.namespace)
+        return UniqueCounter(self.client, name, retention=retention, **options)
+
+    def activity(self, name: str, *, retention: Seconds, **options: Unpack[TrackerOptions]) -> ActivityTracker:
+        """Who was active when: `p.activity("shop", retention=timedelta(days=90))`."""
+        options.setdefault("namespace", self.namespace)
+        return ActivityTracker(self.client, name, retention=retention, **options)
+
+    def id_index(self, name: str, **options: Unpack[IndexOptions]) -> IdIndex[str]:
+        """Dense numbers for names: `p.id_index("users")`. For UUIDs: `IdIndex(client, name, names=UUID)`."""
+        options.setdefault("namespace", self.namespace)
+        return IdIndex(self.client, name, **options)
 
     def trending(self, name: str, **options: Unpack[TrendOptions]) -> Trending[str]:
         """What is popular now: `p.trending("articles", half_life=3600)`."""

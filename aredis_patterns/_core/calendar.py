@@ -90,6 +90,13 @@ class Calendar:
             found.append(self.span(period, found[-1].first - _ONE_DAY))
         return found[::-1]
 
+    def following(self, period: Period, first: date, count: int) -> list[Span]:
+        """`count` spans in a row, oldest first, which is the one with `first` in it."""
+        found = [self.span(period, first)]
+        while len(found) < count:
+            found.append(self.span(period, found[-1].last + _ONE_DAY))
+        return found
+
     def _midnight(self, day: date) -> int:
         return round(datetime(day.year, day.month, day.day, tzinfo=self.tz).timestamp() * 1000)
 

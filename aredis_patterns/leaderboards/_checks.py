@@ -6,7 +6,7 @@ from typing import Final
 
 from aredis_patterns.exceptions import ScoreRangeError
 
-__all__ = ["check_score", "check_whole"]
+__all__ = ["check_score"]
 
 LARGEST_SCORE: Final = 2**53
 """Beyond it, neighbouring integers are the same float."""
@@ -19,9 +19,3 @@ def check_score(score: object, name: str = "score") -> float:
     if not -LARGEST_SCORE <= score <= LARGEST_SCORE:  # false for NaN, too
         raise ScoreRangeError(f"a {name} is a number from -2**53 to 2**53, got {score!r}")
     return score + 0.0  # no negative zero, and one way to write an int
-
-
-def check_whole(value: object, name: str, least: int) -> None:
-    """ValueError unless it is an int of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} is a whole number, {least} or more, got {value!r}")

@@ -8,13 +8,14 @@ from datetime import date, timedelta, tzinfo
 from typing import Any, Final, Literal, NamedTuple, Unpack, get_args, overload
 
 from aredis_patterns._core.calendar import Day, check_period
+from aredis_patterns._core.checks import check_whole
 from aredis_patterns._core.codecs import JSONCodec
 from aredis_patterns._core.durations import to_seconds
+from aredis_patterns._core.members import M, member_codec
 from aredis_patterns._core.replay import RECORD_TTL_MS, Slots
 from aredis_patterns.exceptions import ScoreRangeError, WindowClosed
-from aredis_patterns.leaderboards._checks import check_score, check_whole
+from aredis_patterns.leaderboards._checks import check_score
 from aredis_patterns.leaderboards._keys import BoardKeys
-from aredis_patterns.leaderboards._members import M, member_codec
 from aredis_patterns.leaderboards._options import BoardOptions, Keep, Order, Ranking, Ties
 from aredis_patterns.leaderboards._records import MemberData, Update
 from aredis_patterns.leaderboards._scripts import write_plain, write_score

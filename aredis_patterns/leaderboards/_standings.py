@@ -14,10 +14,11 @@ from itertools import count as count_from
 from itertools import repeat
 from typing import Any, Final, Generic
 
+from aredis_patterns._core.checks import check_whole
 from aredis_patterns._core.codecs import JSONCodec
-from aredis_patterns.leaderboards._checks import check_score, check_whole
+from aredis_patterns._core.members import M, MemberCodec
+from aredis_patterns.leaderboards._checks import check_score
 from aredis_patterns.leaderboards._cursor import read_cursor, write_cursor
-from aredis_patterns.leaderboards._members import M, MemberCodec
 from aredis_patterns.leaderboards._options import Order, Ranking
 from aredis_patterns.leaderboards._records import Entry, MemberData, Page, RankChange, Standings
 from aredis_patterns.leaderboards._scripts import Rows, find_members, read_rows

@@ -6,11 +6,12 @@ import math
 from datetime import timedelta
 from typing import Any, Final, Generic, NamedTuple, TypedDict, Unpack, overload
 
+from aredis_patterns._core.checks import check_whole
 from aredis_patterns._core.durations import to_microseconds, to_milliseconds, to_seconds
+from aredis_patterns._core.members import M, member_codec
 from aredis_patterns._core.replay import RECORD_TTL_MS, Slots
-from aredis_patterns.leaderboards._checks import check_score, check_whole
+from aredis_patterns.leaderboards._checks import check_score
 from aredis_patterns.leaderboards._keys import TrendKeys
-from aredis_patterns.leaderboards._members import M, member_codec
 from aredis_patterns.leaderboards._records import Entry, Standings
 from aredis_patterns.leaderboards._scripts import add_hit, read_trend
 from aredis_patterns.pipelining import lane_of

@@ -9,10 +9,11 @@ from typing import Final, Literal
 from redis.asyncio import RedisCluster
 from redis.crc import key_slot
 
+from aredis_patterns._core.checks import check_whole
 from aredis_patterns._core.durations import to_milliseconds
+from aredis_patterns._core.members import M
 from aredis_patterns.exceptions import ScoreRangeError
-from aredis_patterns.leaderboards._checks import check_score, check_whole
-from aredis_patterns.leaderboards._members import M
+from aredis_patterns.leaderboards._checks import check_score
 from aredis_patterns.leaderboards._scripts import merge_boards, remove_members
 from aredis_patterns.leaderboards._standings import Board, Rules
 from aredis_patterns.types import Seconds

@@ -10,8 +10,8 @@ from typing import Final
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from aredis_patterns._core.backoff import exponential
+from aredis_patterns._core.members import M
 from aredis_patterns.exceptions import PermissionDenied, ServerUnavailable, WireClosed
-from aredis_patterns.leaderboards._members import M
 from aredis_patterns.leaderboards._records import Entry, RankChange
 from aredis_patterns.pipelining import ListenerSubscription, listener_of
 from aredis_patterns.types import RedisClient

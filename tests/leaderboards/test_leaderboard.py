@@ -217,7 +217,7 @@ async def test_a_sum_beyond_the_exact_range_changes_nothing(make_board: Any) -> 
     assert await board.get_entry("ada") == Entry(1, "ada", float(2**53))
 
 
-@pytest.mark.parametrize("member", [True, 1, "", b"x", None, 1.5])
+@pytest.mark.parametrize("member", [True, 1, "", b"x", None, 1.5, "x" * 1025])
 async def test_members_of_another_type_are_refused_before_any_io(member: Any, make_board: Any) -> None:
     board = make_board(client=Redis(port=1))
     for call in (board.get_rank, board.get_entry, board.get_around_user, board.remove):

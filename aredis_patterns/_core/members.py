@@ -1,4 +1,4 @@
-"""Who is on a board: the member as the program has it, and as bytes."""
+"""Whom a record is about: the member as the program has it, and as bytes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from uuid import UUID
 from aredis_patterns.exceptions import DecodeError
 
 __all__ = ["M", "MemberCodec", "member_codec"]
+
+LONGEST: Final = 1024
+"""Bytes. Names are short; longer ones would make commands that do not fit into a lane."""
 
 M = TypeVar("M", bound=str | bytes | int | UUID)
 
@@ -31,27 +34,33 @@ class MemberCodec:
             raise DecodeError(f"a stored member is not of type {self.kind.__name__}: {error}") from error
 
 
+def _bounded(member: bytes) -> bytes:
+    if len(member) > LONGEST:
+        raise ValueError(f"a member here has at most {LONGEST} bytes, got {len(member)}: {member[:40]!r}...")
+    return member
+
+
 def _encode_text(member: Any) -> bytes:
     if not isinstance(member, str) or not member:
-        raise ValueError(f"a member of this board is a str that is not empty, got {member!r}")
-    return member.encode()
+        raise ValueError(f"a member here is a str that is not empty, got {member!r}")
+    return _bounded(member.encode())
 
 
 def _encode_bytes(member: Any) -> bytes:
     if not isinstance(member, bytes) or not member:
-        raise ValueError(f"a member of this board is bytes that are not empty, got {member!r}")
-    return member
+        raise ValueError(f"a member here is bytes that are not empty, got {member!r}")
+    return _bounded(member)
 
 
 def _encode_int(member: Any) -> bytes:
     if isinstance(member, bool) or not isinstance(member, int):
-        raise ValueError(f"a member of this board is an int, got {member!r}")
-    return b"%d" % member
+        raise ValueError(f"a member here is an int, got {member!r}")
+    return _bounded(b"%d" % member)
 
 
 def _encode_uuid(member: Any) -> bytes:
     if not isinstance(member, UUID):
-        raise ValueError(f"a member of this board is a UUID, got {member!r}")
+        raise ValueError(f"a member here is a UUID, got {member!r}")
     return member.bytes
 
 
