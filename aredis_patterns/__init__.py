@@ -36,6 +36,18 @@ from aredis_patterns.analytics import (
     TrackerOptions,
     UniqueCounter,
 )
+from aredis_patterns.caching import (
+    MISSING,
+    Cache,
+    CacheOptions,
+    CacheResult,
+    CacheStatistics,
+    Loaded,
+    Missing,
+    NearCache,
+    RawResult,
+    WriteBracket,
+)
 from aredis_patterns.embedded import EmbeddedServer
 from aredis_patterns.exceptions import (
     BatchFailed,
@@ -45,6 +57,7 @@ from aredis_patterns.exceptions import (
     DecodeError,
     EmbeddedServerError,
     EncodeError,
+    IndexFull,
     InsufficientFunds,
     LeaseLost,
     LoadFailed,
@@ -57,7 +70,6 @@ from aredis_patterns.exceptions import (
     LockTimeout,
     NotAnInteger,
     NotReplicated,
-    IndexFull,
     OutcomeUnknown,
     PatternError,
     PermissionDenied,
@@ -441,11 +453,11 @@ __all__ = [
     "LockTimeout",
     "NotReplicated",
     "LeaseLost",
+    "IndexFull",
     "InsufficientFunds",
     "NotAnInteger",
     "LoadFailed",
     "LoadTimeout",
-    "IndexFull",
     "OutcomeUnknown",
     "PatternError",
     "PermissionDenied",

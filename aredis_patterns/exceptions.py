@@ -40,17 +40,17 @@
     ├── LoadTimeout               (also TimeoutError)            the loader of a cache took too long
     ├── ScriptContractError                                      a .lua header and its use disagree
     ├── RateLimitExceeded
+    │   └── RateLimitTimeout      (also TimeoutError)            it did not fit in the time that there was
     ├── SessionError                                             a session was not written
     │   ├── SessionGone                                          ... it has ended meanwhile
     │   ├── SessionConflict                                      ... somebody else saved first
     │   └── SessionTooLarge       (also ValueError)
-    │   └── RateLimitTimeout      (also TimeoutError)            it did not fit in the time that there was
     ├── SlowConsumer                                             a subscriber was slower than its buffer
     ├── TopicFull                                                a durable subscription still needs what is there
     ├── ScoreRangeError           (also ValueError)              a score that a float does not hold exactly
     ├── WindowClosed              (also ValueError)              a day that is no longer kept
     ├── ReservationExpired                                       settled too late: the estimate stands
-    └── ConcurrencyLimitExceeded                                 no place became free in time
+    ├── ConcurrencyLimitExceeded                                 no place became free in time
     ├── IndexFull                                                no more ids to give
     └── WrongKeyType              (also redis ResponseError)     a key holds something else
 
@@ -77,6 +77,7 @@ __all__ = [
     "DecodeError",
     "EmbeddedServerError",
     "EncodeError",
+    "IndexFull",
     "InsufficientFunds",
     "LeaseLost",
     "LoadFailed",
@@ -89,7 +90,6 @@ __all__ = [
     "LockTimeout",
     "NotAnInteger",
     "NotReplicated",
-    "IndexFull",
     "OutcomeUnknown",
     "PatternError",
     "PermissionDenied",
@@ -487,6 +487,8 @@ class ConcurrencyLimitExceeded(PatternError):
         self.key = key
         self.limit = limit
         super().__init__(f"all {limit} places of {key!r} are taken")
+
+
 class IndexFull(PatternError):
     """An index has given all its ids up to `max_id`. None of the names in the call got one.
 

@@ -27,6 +27,7 @@ from aredis_patterns.analytics import (
     TrackerOptions,
     UniqueCounter,
 )
+from aredis_patterns.caching import Cache, CacheOptions
 from aredis_patterns.embedded import EmbeddedServer
 from aredis_patterns.leaderboards import BoardOptions, Leaderboard, Trending, TrendOptions
 from aredis_patterns.locks import LeaseOptions, Lock
@@ -73,9 +74,6 @@ from aredis_patterns.transactions import (
     transfer,
 )
 from aredis_patterns.types import Encodable, Key, RedisClient, Seconds
-from aredis_patterns.pubsub import PubSub, PubSubOptions
-from aredis_patterns.ratelimit import FixedWindowLimiter, Limit, SlidingWindowLogLimiter, TokenBucketLimiter
-from aredis_patterns.types import RedisClient, Seconds
 
 __all__ = ["Patterns"]
 

@@ -65,13 +65,8 @@ def test_no_key_is_built_in_a_script(file: Path) -> None:
     keys = {field.name for field in fields}
     keys |= set(re.findall(r"function [\w.]+\((\w+)", script_text(file)))  # a key that a function was given
     # What comes out of a list of keys has a name of its own; what is built would need quotes or dots.
-<<<<<<< HEAD
-    from_a_list = re.compile(r"\w+" if any(field.variadic for field in fields) else r"(?!)")
-    for call in re.findall(r"redis\.call\('(?!PUBLISH)\w+', ([^,)]+)", script_text(file)):
-=======
     from_a_list = re.compile(r"(unpack\()?\w+" if any(field.variadic for field in fields) else r"(?!)")
-    for call in re.findall(r"redis\.call\('(?!PUBLISH)\w+', ([^,)]+)", file.read_text()):
->>>>>>> ca2effa (Analytics: unique visitors, activity as set expressions, retention, funnels, dense ids, a recorder)
+    for call in re.findall(r"redis\.call\('(?!PUBLISH)\w+', ([^,)]+)", script_text(file)):
         assert call.strip() in keys or from_a_list.fullmatch(call.strip()), f"{call!r} is not one of KEYS"
 
 
