@@ -4,21 +4,6 @@ from aredis_patterns._core.codecs import Codec, JSONCodec, PickleCodec, RawCodec
 from aredis_patterns._core.instrumentation import Instrumentation, Kind, SpanInstrumentation, instrument
 from aredis_patterns._core.keys import Keyspace
 from aredis_patterns._core.script import Script
-from aredis_patterns.caching import (
-    MISSING,
-    Cache,
-    CachedFunction,
-    CacheOptions,
-    CacheResult,
-    CacheStatistics,
-    Expiration,
-    ExpireWhen,
-    Loaded,
-    Missing,
-    NearCache,
-    RawResult,
-    TimedValue,
-    WriteBracket,
 from aredis_patterns.analytics import (
     ActivityTracker,
     CohortRow,
@@ -39,13 +24,17 @@ from aredis_patterns.analytics import (
 from aredis_patterns.caching import (
     MISSING,
     Cache,
+    CachedFunction,
     CacheOptions,
     CacheResult,
     CacheStatistics,
+    Expiration,
+    ExpireWhen,
     Loaded,
     Missing,
     NearCache,
     RawResult,
+    TimedValue,
     WriteBracket,
 )
 from aredis_patterns.embedded import EmbeddedServer

@@ -17,8 +17,6 @@ from aredis_patterns._core.codecs import Codec, JSONCodec
 from aredis_patterns._core.diagnosis import check_version
 from aredis_patterns._core.instrumentation import Instrumentation, instrument
 from aredis_patterns._core.script import Script
-from aredis_patterns.caching import Cache, CacheOptions, Expiration
-from aredis_patterns.caching import Cache, CacheOptions
 from aredis_patterns.analytics import (
     ActivityTracker,
     CounterOptions,
@@ -27,7 +25,7 @@ from aredis_patterns.analytics import (
     TrackerOptions,
     UniqueCounter,
 )
-from aredis_patterns.caching import Cache, CacheOptions
+from aredis_patterns.caching import Cache, CacheOptions, Expiration
 from aredis_patterns.embedded import EmbeddedServer
 from aredis_patterns.leaderboards import BoardOptions, Leaderboard, Trending, TrendOptions
 from aredis_patterns.locks import LeaseOptions, Lock
