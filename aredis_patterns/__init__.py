@@ -114,7 +114,24 @@ from aredis_patterns.leaderboards import (
     Update,
     Window,
 )
-from aredis_patterns.locks import Lease, LeaseOptions, Lock, Lockable, LockInfo, LockStatistics
+from aredis_patterns.locks import (
+    CountDownLatch,
+    FencedStore,
+    Leader,
+    LeaderElection,
+    Lease,
+    LeaseOptions,
+    Lock,
+    Lockable,
+    LockInfo,
+    LockStatistics,
+    MultiLock,
+    ReadWriteLock,
+    ReadWriteSide,
+    Redlock,
+    Semaphore,
+    synchronized,
+)
 from aredis_patterns.monitoring import (
     BigKey,
     CommandTap,
@@ -284,12 +301,22 @@ __all__ = [
     "SlidingWindowLogLimiter",
     "TokenBucketLimiter",
     # locks and coordination
+    "CountDownLatch",
+    "FencedStore",
+    "Leader",
+    "LeaderElection",
     "Lease",
     "LeaseOptions",
     "Lock",
     "LockInfo",
     "LockStatistics",
     "Lockable",
+    "MultiLock",
+    "ReadWriteLock",
+    "ReadWriteSide",
+    "Redlock",
+    "Semaphore",
+    "synchronized",
     # monitoring
     "BigKey",
     "CommandTap",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from contextlib import AsyncExitStack
 from os import PathLike
 from types import TracebackType
@@ -28,7 +28,16 @@ from aredis_patterns.analytics import (
 from aredis_patterns.caching import Cache, CacheOptions, Expiration
 from aredis_patterns.embedded import EmbeddedServer
 from aredis_patterns.leaderboards import BoardOptions, Leaderboard, Trending, TrendOptions
-from aredis_patterns.locks import LeaseOptions, Lock
+from aredis_patterns.locks import (
+    CountDownLatch,
+    FencedStore,
+    LeaderElection,
+    LeaseOptions,
+    Lock,
+    MultiLock,
+    ReadWriteLock,
+    Semaphore,
+)
 from aredis_patterns.locks._runtime import close_locks
 from aredis_patterns.monitoring import (
     CommandTap,
@@ -276,10 +285,38 @@ class Patterns:
         """TTL helpers on this client, for keys of your own."""
         return Expiration(self.client)
 
-    def lock(self, key: Key, *, fair: bool = False, **options: Unpack[LeaseOptions]) -> Lock:
+    def lock(self, key: Key, *, fair: bool = False, min_replicas: int = 0, **options: Unpack[LeaseOptions]) -> Lock:
         """A lock on this client: `async with p.lock("invoice:42") as lease:`. `options` are those of `Lock`."""
         options.setdefault("namespace", self.namespace)
-        return Lock(self.client, key, fair=fair, **options)
+        return Lock(self.client, key, fair=fair, min_replicas=min_replicas, **options)
+
+    def multi_lock(self, keys: Iterable[Key], **options: Unpack[LeaseOptions]) -> MultiLock:
+        """Several locks at once, all or none: `async with p.multi_lock(["account:1", "account:2"]):`."""
+        options.setdefault("namespace", self.namespace)
+        return MultiLock(self.client, keys, **options)
+
+    def read_write_lock(self, key: Key, **options: Unpack[LeaseOptions]) -> ReadWriteLock:
+        """Many read or one writes: `async with p.read_write_lock("rates").read():`."""
+        options.setdefault("namespace", self.namespace)
+        return ReadWriteLock(self.client, key, **options)
+
+    def semaphore(self, key: Key, limit: int, *, weight: int = 1, **options: Unpack[LeaseOptions]) -> Semaphore:
+        """So many at a time: `async with p.semaphore("reports", 3):`."""
+        options.setdefault("namespace", self.namespace)
+        return Semaphore(self.client, key, limit, weight=weight, **options)
+
+    def leader_election(self, key: Key, *, candidate: str = "", **options: Unpack[LeaseOptions]) -> LeaderElection:
+        """One leader among many: `async with p.leader_election("scheduler") as term:`."""
+        options.setdefault("namespace", self.namespace)
+        return LeaderElection(self.client, key, candidate=candidate, **options)
+
+    def count_down_latch(self, key: Key, count: int, *, ttl: Seconds = 86_400.0) -> CountDownLatch:
+        """Opens when so many have arrived: `await p.count_down_latch("import:7", 3).wait()`."""
+        return CountDownLatch(self.client, key, count, ttl=ttl, namespace=self.namespace)
+
+    def fenced_store(self, key: Key, *, ttl: Seconds | None = None) -> FencedStore[Any]:
+        """A value that refuses writers whose lock was lost: `await store.set(value, fence=lease.fencing_token)`."""
+        return FencedStore(self.client, key, codec=self.codec, ttl=ttl, namespace=self.namespace)
 
     def pubsub(self, **options: Unpack[PubSubOptions]) -> PubSub[Any]:
         """Publish and subscribe on this client. `options` are those of `PubSub`; it is closed with the hub."""

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
-from typing import Final, Unpack
+from typing import Any, Final, Literal, Unpack
 
-from aredis_patterns.exceptions import LockAlreadyHeld, LockLost
+from redis.asyncio import RedisCluster
+
+from aredis_patterns.exceptions import NotReplicated
 from aredis_patterns.locks._keys import lock_keys
 from aredis_patterns.locks._lease import Lease
 from aredis_patterns.locks._lock_site import LockSite
-from aredis_patterns.locks._lockable import LeaseOptions, Lockable, Options
+from aredis_patterns.locks._options import LeaseOptions, Options
+from aredis_patterns.locks._queued import QueuedLock
 from aredis_patterns.locks._scripts import lock_info, lock_release
-from aredis_patterns.locks._waiting import Waiter, obtain_within
 from aredis_patterns.types import Key, RedisClient, Seconds
 
 __all__ = ["Lock", "LockInfo"]
-
-MOST_LATE_ANSWERS: Final = 3
-"""Grants that arrived after their own ttl, before acquire gives up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ class LockInfo:
     """How many wait: processes, or tasks of a fair lock."""
 
 
-class Lock(Lockable):
+class Lock(QueuedLock):
     """A lock with a lease, renewed while it is held, that tells when it is lost.
 
         async with Lock(client, "invoice:42") as lease:
@@ -62,16 +60,30 @@ class Lock(Lockable):
         owner: shown by `info`; default host and process.
         deadline: seconds after which a server that does not answer counts as unreachable; default 5.
         await_release: (default) wait for the answer to the release, which tells whether the lock was ours to the end.
+        min_replicas: so many replicas must have confirmed the lock before it counts; else it is given back and
+            NotReplicated is raised. One more round trip, on a connection of its own. Not in a Cluster.
+        kind: which family of keys; "leader" is for `LeaderElection`.
         namespace: begins every key.
 
     Raises ValueError before any I/O for a ttl that is zero, negative, NaN, below a millisecond or above ten years.
     """
 
-    def __init__(self, client: RedisClient, key: Key, *, fair: bool = False, **options: Unpack[LeaseOptions]) -> None:
+    def __init__(
+        self,
+        client: RedisClient,
+        key: Key,
+        *,
+        fair: bool = False,
+        min_replicas: int = 0,
+        kind: Literal["lock", "leader"] = "lock",
+        **options: Unpack[LeaseOptions],
+    ) -> None:
+        if min_replicas and isinstance(client, RedisCluster):
+            raise ValueError("min_replicas needs one primary; in a Cluster it cannot be told which one")
         super().__init__(client, Options.checked(key, **options))
         self.fair: Final = fair
-        self.keys: Final = lock_keys(self.options.namespace, key)
-        self._site: LockSite | None = None
+        self.min_replicas: Final = min_replicas
+        self.keys: Final = lock_keys(self.options.namespace, key, kind)
 
     async def extend(self, ttl: Seconds | None = None) -> None:
         """Extend what this task holds; see `Lease.extend`. Raises LockNotOwned when it holds nothing."""
@@ -117,24 +129,27 @@ class Lock(Lockable):
         )
         return bool(answer.released)
 
-    def _here(self) -> LockSite:
-        site = self._site
-        if site is None or site.runtime.closed or site.runtime.loop is not asyncio.get_running_loop():
-            site = self._site = LockSite(self._client, self.keys, self.options, self.counts, fair=self.fair)
-        return site
-
     async def _take(self, timeout: float | None) -> Lease | None:
-        site = self._here()
-        holder = site.room.holder
-        if holder is not None and timeout != 0 and holder.task is asyncio.current_task():
-            raise LockAlreadyHeld(self.key, "this task holds it, and would wait for itself")
-        for _ in range(MOST_LATE_ANSWERS):
-            waiter = Waiter(site.runtime.loop)
-            grant = await obtain_within(site, waiter, timeout)
-            if grant is None:
-                return None
-            lease = site.lease(waiter, grant)
-            if lease.held:
-                return lease
-            lease.release_nowait()
-        raise LockLost(self.key, f"answers take longer than its ttl of {self.options.ttl:g} s")
+        lease = await super()._take(timeout)
+        if lease is not None and self.min_replicas:
+            try:
+                await self._confirm(lease)
+            except BaseException:
+                lease.release_nowait()
+                raise
+        return lease
+
+    async def _confirm(self, lease: Lease) -> None:
+        """Wait until the replicas have what the primary has now, the lock included."""
+        untyped: Any = self._client
+        patience = max(1, int(min(self.options.deadline, lease.expires_in / 2) * 1000))
+        async with untyped.pipeline(transaction=False) as pipe:
+            # WAIT speaks of what its own connection has seen last: first let it see the lock.
+            pipe.execute_command("EXISTS", self.keys.held)
+            pipe.execute_command("WAIT", self.min_replicas, patience)
+            _, confirmed = await pipe.execute()
+        if confirmed < self.min_replicas:
+            raise NotReplicated(self.key, f"{confirmed} of {self.min_replicas} replicas have confirmed the lock")
+
+    def _make_site(self) -> LockSite:
+        return LockSite(self._client, self.keys, self.options, self.counts, fair=self.fair)

@@ -9,21 +9,21 @@ import asyncio
 import logging
 import weakref
 from collections import defaultdict
-from collections.abc import Coroutine, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, TypeAlias
 
 from redis.asyncio import RedisCluster
 from redis.crc import key_slot
 
 from aredis_patterns.locks._lease import Lease
 from aredis_patterns.locks._renewal import Renewals
-from aredis_patterns.locks._scripts import lock_renew
+from aredis_patterns.locks._scripts import lock_renew, permit_renew
 from aredis_patterns.locks._waiting import Room
 from aredis_patterns.pipelining import lane_of
 from aredis_patterns.pipelining._per_loop import PerLoop
-from aredis_patterns.types import Commands, RedisClient
+from aredis_patterns.types import RedisClient
 
-__all__ = ["LockRenewer", "Runtime", "close_locks", "runtime_of"]
+__all__ = ["BatchRenewer", "Runtime", "close_locks", "runtime_of"]
 
 BATCH: Final = 200
 """Locks renewed by one command: far below the 64 KiB above which a command leaves the lane."""
@@ -31,19 +31,29 @@ BATCH: Final = 200
 _log: Final = logging.getLogger("aredis_patterns.locks")
 
 
+RenewScript: TypeAlias = Callable[[list[str], list[str | int], float], Coroutine[Any, Any, list[int]]]
+"""Renews (keys, pairs of claim and ttl in ms) within a deadline."""
+
+
 class Runtime:
     """One per client and event loop."""
 
     def __init__(self, client: RedisClient) -> None:
         self.loop = asyncio.get_running_loop()
-        self.commands: Final[Commands] = lane_of(client).here()
+        self.commands: Final = lane_of(client).here()
         self.cluster: Final = isinstance(client, RedisCluster)
         self.renewals: Final = Renewals(self.loop)
-        self.lock_renewer: Final = LockRenewer(self.commands, grouped=self.cluster)
+        self.lock_renewer: Final = BatchRenewer(self._renew_locks, grouped=self.cluster)
+        self.permit_renewer: Final = BatchRenewer(self._renew_permits, grouped=self.cluster)
         self._rooms: weakref.WeakValueDictionary[str, Room] = weakref.WeakValueDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
         self._told = False
         self.closed = False
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection now."""
+        return self.commands.statistics().open
 
     def room(self, key: str) -> Room:
         """The one place in this process where `key` is waited for."""
@@ -72,17 +82,23 @@ class Runtime:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    async def _renew_locks(self, keys: list[str], claims: list[str | int], deadline: float) -> list[int]:
+        return await lock_renew(self.commands, locks=keys, claims=claims, deadline=deadline)
+
+    async def _renew_permits(self, keys: list[str], claims: list[str | int], deadline: float) -> list[int]:
+        return await permit_renew(self.commands, places=keys, claims=claims, deadline=deadline)
+
     def abandon(self) -> None:
         """The client was collected: nobody can hold anything."""
         self.closed = True
         self.renewals.stop()
 
 
-class LockRenewer:
-    """Renews locks, many with one command; in a Cluster one command per slot, all in one write per node."""
+class BatchRenewer:
+    """Renews leases of one kind, many with one command; in a Cluster one command per slot, all in one write per node."""
 
-    def __init__(self, commands: Commands, *, grouped: bool) -> None:
-        self._commands = commands
+    def __init__(self, script: RenewScript, *, grouped: bool) -> None:
+        self._script = script
         self._grouped = grouped
 
     async def renew(self, leases: Sequence[Lease], ttl: Sequence[float], deadline: float) -> Sequence[int]:
@@ -95,10 +111,8 @@ class LockRenewer:
         held = [1] * len(leases)
 
         async def renew_some(some: list[tuple[int, str, str, int]]) -> None:
-            claims = [word for _, _, token, millis in some for word in (token, millis)]
-            answers = await lock_renew(
-                self._commands, locks=[key for _, key, _, _ in some], claims=claims, deadline=deadline
-            )
+            claims: list[str | int] = [word for _, _, token, millis in some for word in (token, millis)]
+            answers = await self._script([key for _, key, _, _ in some], claims, deadline)
             for (at, *_), answer in zip(some, answers, strict=True):
                 held[at] &= answer
 

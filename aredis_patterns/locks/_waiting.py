@@ -28,7 +28,7 @@ from redis.exceptions import RedisError
 
 from aredis_patterns._core.backoff import exponential
 from aredis_patterns.exceptions import OutcomeUnknown, PatternError, PermissionDenied, ServerUnavailable
-from aredis_patterns.locks._scripts import RESERVE, Answer
+from aredis_patterns.locks._answers import RESERVE, Answer
 from aredis_patterns.locks._tokens import next_token
 
 if TYPE_CHECKING:
@@ -129,6 +129,8 @@ class Room:
         self.holder: Lease | None = None
         self.line: deque[Waiter] = deque()
         """Who stands behind one another: the first asks the server for all."""
+        self.heir: Waiter | None = None
+        """To whom the lock is being handed right now."""
         self.transfers = 0
         """How often in a row the lock stayed here."""
         self._waiters: set[Waiter] = set()
@@ -153,7 +155,7 @@ class Room:
 
     def may_ask(self, waiter: Waiter) -> bool:
         """Whether it is this waiter's turn to ask the server. Who does not stand in the line may always."""
-        return not waiter.in_line or (self.holder is None and self.line[0] is waiter)
+        return not waiter.in_line or (self.holder is None and self.heir is None and self.line[0] is waiter)
 
     def call_first(self) -> None:
         """Whoever stands first may ask now."""
@@ -176,9 +178,10 @@ class Room:
 
     def _ring(self, resource: Resource) -> None:
         self._timer = None
-        if self._waiters or self._on_guard:
-            self._on_guard = False
+        # For others only while connected: a client that was closed must not be opened again.
+        if self._waiters or (self._on_guard and resource.runtime.connected):
             resource.runtime.spawn(self._look(resource))
+        self._on_guard = False
 
     async def _look(self, resource: Resource) -> None:
         try:
