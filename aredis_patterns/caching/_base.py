@@ -57,6 +57,7 @@ class CacheBase(Generic[T]):
         max_concurrent_loads: int | None = None,
         near: NearCache | None = None,
         compress_above: int | None = None,
+        replay_invalidations: int = 0,
         shards: int = 1,
         namespace: str = "ap",
     ) -> None:
@@ -91,6 +92,7 @@ class CacheBase(Generic[T]):
             keys=CacheKeys(namespace, name, shards),
             policy=policy,
             payloads=Payloads(chosen, compress_above),
+            replay=replay_invalidations,
         )
         self._keys: Final = self._shared.keys
         self._hook: Final = hook_of(client, "caching")
@@ -112,6 +114,7 @@ class CacheBase(Generic[T]):
 
         Whoever still waits gets WireClosed. Safe to call twice; using the cache again opens it anew.
         """
+        await self._writes.close()
         here = self._by_loop.pop(asyncio.get_running_loop(), None)
         self._here = None
         if here is not None:
@@ -173,7 +176,7 @@ class CacheBase(Generic[T]):
 
     def _from_near(self, here: Here, keys: EntryKeys) -> tuple[Any, NearEntry] | None:
         """The local copy, if there is one that may be used."""
-        copy = here.near.get(keys.value) if here.near is not None else None
+        copy = here.copy_of(keys)
         if copy is None:
             return None
         if not copy.shared:

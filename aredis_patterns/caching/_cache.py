@@ -73,7 +73,7 @@ class Cache(CacheBase[T]):
         """`fetch`, but the bytes of the codec instead of the value: for answers that are sent on as they are stored."""
         keys = self._keys.of(key)
         here = self.here()
-        copy = here.near.get(keys.value) if here.near is not None else None
+        copy = here.copy_of(keys)
         if copy is not None:
             self._shared.counts.near_hits += 1
             answer = copy.answer()

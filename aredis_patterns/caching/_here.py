@@ -20,7 +20,7 @@ from aredis_patterns.caching._flight import Flight, Loader, moment
 from aredis_patterns.caching._keys import EntryKeys
 from aredis_patterns.caching._loads import Loads
 from aredis_patterns.caching._looks import Looks, Sight
-from aredis_patterns.caching._near import NearCache, NearTable
+from aredis_patterns.caching._near import NearCache, NearEntry, NearTable
 from aredis_patterns.caching._result import Answer
 from aredis_patterns.caching._shared import Shared, unavailable
 from aredis_patterns.pipelining import Tracking
@@ -38,6 +38,12 @@ class Here:
         self._tracking = None if near is None else self._track(near)
         self.looks: Final = Looks(shared, self.near)
         self.loads: Final = Loads(shared, self.near)
+
+    def copy_of(self, keys: EntryKeys) -> NearEntry | None:
+        """The local copy, if there is one that may be used."""
+        if self.near is None or (self._shared.owed and self._shared.owed.covers(keys.value)):
+            return None
+        return self.near.get(keys.value)
 
     async def answer(
         self,
@@ -59,8 +65,10 @@ class Here:
         while True:
             flight = self.loads.current(keys.value)
             if flight is None or flight.answered:
-                offline = False
-                if not (looked or tags or shared.tagged or unreadable):
+                offline = bool(shared.owed) and shared.owed.covers(keys.value)
+                if offline:
+                    pass
+                elif not (looked or tags or shared.tagged or unreadable):
                     sight, offline = await self._look(keys, with_ttl)
                     if sight is not None and (not is_due(sight, ahead) or self.loads.refreshing(keys.value)):
                         return answer_of(sight)
@@ -104,6 +112,8 @@ class Here:
     async def glance(self, keys: EntryKeys, *, with_ttl: bool = False) -> Answer | None:
         """What is there, without loading. Where tags were seen the script judges, in one round trip as well."""
         shared = self._shared
+        if shared.owed and shared.owed.covers(keys.value):
+            return None
         if not shared.breaker.may_ask():
             if shared.policy.on_error == "raise":
                 raise unavailable()
@@ -123,7 +133,7 @@ class Here:
     async def glance_many(self, many: Sequence[EntryKeys]) -> list[Answer | None]:
         """`glance` for many keys: one round trip."""
         shared = self._shared
-        if shared.tagged or not shared.breaker.may_ask():
+        if shared.owed or shared.tagged or not shared.breaker.may_ask():
             return await asyncio.gather(*(self.glance(keys) for keys in many))
         try:
             sights = await self.looks.look_many(many)

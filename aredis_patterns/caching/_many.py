@@ -67,7 +67,7 @@ async def answer_many(
 
 async def _look(shared: Shared, here: Here, many: Mapping[K, EntryKeys], ttl: int | None) -> dict[K, Answer]:
     """Those that are there and not due."""
-    if not shared.breaker.may_ask():
+    if shared.owed or not shared.breaker.may_ask():
         return {}
     ahead = shared.policy.ahead(ttl, shared.counts.load_seconds) if shared.policy.looks_at_ttl else 0
     try:

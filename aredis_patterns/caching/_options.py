@@ -32,5 +32,6 @@ class CacheOptions(TypedDict, total=False):
     max_concurrent_loads: int | None
     near: NearCache | None
     compress_above: int | None
+    replay_invalidations: int
     shards: int
     namespace: str

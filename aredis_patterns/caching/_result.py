@@ -115,6 +115,8 @@ class CacheStatistics:
     """Stored values that the codec could not read; they were loaded anew."""
     redis_errors: int
     """Times that Redis did not answer, and the cache did without."""
+    owed: int
+    """Invalidations that wait for their replay."""
     load_seconds: float
     """What a load takes, as a moving average."""
 
@@ -147,6 +149,7 @@ class Counts:
     uncached: int
     unreadable: int
     redis_errors: int
+    owed: int
     load_seconds: float
 
     def count(self, status: CacheStatus) -> None:

@@ -15,6 +15,7 @@ from aredis_patterns.caching import _scripts
 from aredis_patterns.caching._breaker import Breaker, is_outage
 from aredis_patterns.caching._entry import Payloads
 from aredis_patterns.caching._keys import CacheKeys, ShardKeys
+from aredis_patterns.caching._owed import Owed
 from aredis_patterns.caching._policy import Policy
 from aredis_patterns.caching._result import Counts
 from aredis_patterns.exceptions import ServerUnavailable
@@ -39,9 +40,15 @@ class Shared:
     payloads: Payloads[Any]
     counts: Counts = field(default_factory=Counts)
     breaker: Breaker = field(default_factory=Breaker)
+    owed: Owed = field(init=False)
+    replay: int = 0
+    """How many invalidations may be owed."""
     tagged: bool = False
     """Whether an entry with tags was seen: from then on reads go through the script, which knows the tags."""
     _prefix: str = field(default_factory=lambda: secrets.token_hex(6))
+
+    def __post_init__(self) -> None:
+        self.owed = Owed(self.replay, self.counts)
 
     def token(self) -> str:
         """A name that nobody else has for one attempt to load or write."""

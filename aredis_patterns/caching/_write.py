@@ -15,6 +15,7 @@ from aredis_patterns.caching._keys import EntryKeys, tag_names
 from aredis_patterns.caching._policy import ttl_ms
 from aredis_patterns.caching._shared import Shared
 from aredis_patterns.caching._writes import Writes, all_of
+from aredis_patterns.exceptions import ServerUnavailable
 from aredis_patterns.types import Seconds
 
 __all__ = ["WriteBracket"]
@@ -40,7 +41,9 @@ class WriteBracket(Generic[T]):
         self._px: Final = px
         self._token = ""
         self._entry: tuple[bytes, int] | None = None
+        self._offline = False
         self.committed = False
+        """Whether the value was stored."""
 
     def set(self, value: T, *, ttl: Seconds | None = None, tags: Iterable[str] = ()) -> None:
         """What to store when the block ends well; the last one counts. EncodeError at once. No I/O."""
@@ -64,14 +67,21 @@ class WriteBracket(Generic[T]):
         try:
             # Side by side: the value that is set will need versions.
             await shared.ask(all_of([begin, shared.tend(keys.shard, shared.policy.horizon(None))]))
-        except BaseException:
+        except BaseException as error:
             self._abort()
-            raise
+            # Owed: the source may be written, and whoever reads here does not trust Redis until it knows.
+            self._offline = self._writes.owe(keys, error)
+            if not self._offline:
+                raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._offline:
+            # The replay may have come before the source was written: once more.
+            self._writes.owe(self._keys, ServerUnavailable("the write could not be announced"))
+            return
         if error is not None or self._entry is None:
             self._abort()
             return

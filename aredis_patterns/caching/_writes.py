@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import weakref
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Final, TypeVar, cast
 
+from redis.exceptions import RedisError
+
 from aredis_patterns.caching import _scripts
+from aredis_patterns.caching._breaker import is_outage
 from aredis_patterns.caching._entry import entry_text
 from aredis_patterns.caching._here import Here
 from aredis_patterns.caching._keys import EntryKeys, ShardKeys
+from aredis_patterns.caching._owed import Replay
 from aredis_patterns.caching._scripts import Put
 from aredis_patterns.caching._shared import Shared
 
@@ -32,6 +37,7 @@ class Writes:
     def __init__(self, shared: Shared, here: Callable[[], Here]) -> None:
         self._shared: Final = shared
         self._here: Final = here
+        self._replays: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Replay] = weakref.WeakKeyDictionary()
 
     def forget(self, keys: EntryKeys) -> None:
         """The value is about to change, or has changed, by a write from here."""
@@ -73,22 +79,58 @@ class Writes:
             await shared.ask(shared.tend(keys.shard, horizon))
 
     async def invalidate(self, many: Iterable[EntryKeys], hold: int) -> int:
-        """Remove values and end their leases: one round trip. Returns how many there were."""
-        shared, todo = self._shared, list(many)
-
-        async def one(keys: EntryKeys) -> bool:
-            deadline = shared.policy.deadline
-            return await shared.ask(_scripts.invalidate(shared.commands, **keys.named, hold=hold, deadline=deadline))
-
-        here = self._here()
+        """Remove values and end their leases. Returns how many there were."""
+        todo, here = list(many), self._here()
         here.forget(keys.value for keys in todo)
         try:
-            return sum(await all_of(one(keys) for keys in todo))
+            return await self._invalidate(todo, hold)
+        except (RedisError, OSError) as error:
+            if not self._may_owe(error):
+                raise
+            self._shared.owed.add_keys(todo)
+            self._replay_soon()
+            return 0
         finally:
             here.forget(keys.value for keys in todo)
 
     async def bump(self, names: Sequence[str]) -> None:
         """Invalidate everything with one of these tags, or the whole cache: one command per shard."""
+        here = self._here()
+        here.forget_all()
+        try:
+            await self._bump(names)
+        except (RedisError, OSError) as error:
+            if not self._may_owe(error):
+                raise
+            self._shared.owed.add_tags(names)
+            self._replay_soon()
+        finally:
+            here.forget_all()
+
+    def owe(self, keys: EntryKeys, error: BaseException) -> bool:
+        """A write to the source could not tell Redis. True when that will be made good later."""
+        if not self._may_owe(error):
+            return False
+        self._shared.owed.add_keys([keys])
+        self._replay_soon()
+        return True
+
+    async def close(self) -> None:
+        """Replay what is owed, if that can be done now."""
+        replay = self._replays.pop(asyncio.get_running_loop(), None)
+        if replay is not None:
+            await replay.close()
+
+    async def _invalidate(self, many: list[EntryKeys], hold: int = 0) -> int:
+        shared = self._shared
+
+        async def one(keys: EntryKeys) -> bool:
+            deadline = shared.policy.deadline
+            return await shared.ask(_scripts.invalidate(shared.commands, **keys.named, hold=hold, deadline=deadline))
+
+        return sum(await all_of(one(keys) for keys in many))
+
+    async def _bump(self, names: Sequence[str]) -> None:
         shared = self._shared
         horizon, text = shared.policy.horizon(None), " ".join(names)
 
@@ -104,12 +146,17 @@ class Writes:
                 )
             )
 
-        here = self._here()
-        here.forget_all()
-        try:
-            await all_of(one(shard) for shard in shared.keys.shards)
-        finally:
-            here.forget_all()
+        await all_of(one(shard) for shard in shared.keys.shards)
+
+    def _may_owe(self, error: BaseException) -> bool:
+        return self._shared.owed.most > 0 and is_outage(error)
+
+    def _replay_soon(self) -> None:
+        loop = asyncio.get_running_loop()
+        replay = self._replays.get(loop)
+        if replay is None:
+            replay = self._replays[loop] = Replay(self._shared.owed, self._invalidate, self._bump)
+        replay.start()
 
 
 async def all_of(runs: Iterable[Coroutine[Any, Any, R]]) -> list[R]:
