@@ -51,6 +51,7 @@ from aredis_patterns.exceptions import (
     LeaseLost,
     LoadFailed,
     LoadTimeout,
+    LeaseLost,
     LockAlreadyHeld,
     LockError,
     LockLost,

@@ -82,6 +82,7 @@ __all__ = [
     "LeaseLost",
     "LoadFailed",
     "LoadTimeout",
+    "LeaseLost",
     "LockAlreadyHeld",
     "LockError",
     "LockLost",

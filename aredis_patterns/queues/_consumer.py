@@ -217,16 +217,17 @@ class Consumer:
         slip, hasty, address = self.desk.take(), self.shelf.hasty_ones(), self._bell.address
         want = 0 if self._closed else min(MOST_TAKEN, self.shelf.demand)
 
-        def on_outage(error: Exception, seconds: float) -> None:
-            """An error for those who cannot wait, and for those who have waited as long as one call may take."""
-            for taker in hasty:
+        def go_on(error: Exception, seconds: float) -> bool:
+            """For ever; but those who cannot wait, or have waited as long as one call may take, get an error."""
+            for taker in (*hasty, *self.shelf.hasty_ones()):
                 fail(taker, error)
             if seconds >= self._policy.deadline:
                 slip.fail(error)
             self._leases.notice_ends()
+            return True
 
         try:
-            reply, sent = await insist(functools.partial(self._send, slip, want, address), on_outage)
+            reply, sent = await insist(functools.partial(self._send, slip, want, address), go_on)
         except asyncio.CancelledError:
             slip.fail(QueueClosed(self.name))
             raise
@@ -311,9 +312,10 @@ class Consumer:
     async def _commit(self, work: _Commit) -> None:
         message = work.message
 
-        def on_outage(error: Exception, seconds: float) -> None:
+        def go_on(error: Exception, seconds: float) -> bool:
             if seconds >= self._policy.deadline:
                 fail(work.done, error)
+            return True
 
         async def send() -> int:
             return await commit(
@@ -329,7 +331,7 @@ class Consumer:
             )
 
         try:
-            done = await insist(send, on_outage) == 1
+            done = await insist(send, go_on) == 1
         except asyncio.CancelledError:
             fail(work.done, QueueClosed(self.name))
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from aredis_patterns.exceptions import QueueClosed, QueueFull
 from aredis_patterns.queues._bell import Bell
 from aredis_patterns.queues._keys import QueueKeys
 from aredis_patterns.queues._scripts import Enqueued, enqueue
-from aredis_patterns.queues._turns import PATIENCE, Turns, copy_of
+from aredis_patterns.queues._turns import PATIENCE, Turns, copy_of, insist_for
 from aredis_patterns.types import Commands, RedisClient
 
 __all__ = ["MOST_IN_A_TURN", "MessageId", "Producer"]
@@ -144,18 +145,7 @@ class Producer:
         self._number += 1
         address = self._bell.address if self._most and any(batch.waits for batch in batches) else ""
         try:
-            reply = await enqueue(
-                self._commands,
-                keys=self._keys,
-                number=self._number,
-                most=self._most,
-                window=self._window,
-                address=address,
-                patience=PATIENCE,
-                sizes=",".join([str(len(batch.envelopes)) for batch in batches]),
-                envelopes=[envelope for batch in batches for envelope in batch.envelopes],
-                deadline=self._deadline,
-            )
+            reply = await insist_for(self._deadline, functools.partial(self._send, batches, address))
         except asyncio.CancelledError:
             _fail(batches, QueueClosed(self._name))
             raise
@@ -163,6 +153,20 @@ class Producer:
             _fail(batches, error)
             return
         self._answer(batches, reply)
+
+    async def _send(self, batches: list[_Batch], address: str) -> Enqueued:
+        return await enqueue(
+            self._commands,
+            keys=self._keys,
+            number=self._number,
+            most=self._most,
+            window=self._window,
+            address=address,
+            patience=PATIENCE,
+            sizes=",".join([str(len(batch.envelopes)) for batch in batches]),
+            envelopes=[envelope for batch in batches for envelope in batch.envelopes],
+            deadline=self._deadline,
+        )
 
     def _answer(self, batches: list[_Batch], reply: Enqueued) -> None:
         twins = dict(zip(reply.twins[::2], reply.twins[1::2], strict=True))

@@ -19,7 +19,7 @@ from aredis_patterns.queues._keys import list_keys
 from aredis_patterns.queues._scripts import simple_pop, simple_push
 from aredis_patterns.queues._sessions import Sessions
 from aredis_patterns.queues._shelf import Shelf, answer, fail
-from aredis_patterns.queues._turns import PATIENCE, Turns, insist
+from aredis_patterns.queues._turns import PATIENCE, Turns, insist, insist_for
 from aredis_patterns.types import RedisClient, Seconds
 
 __all__ = ["SimpleQueue"]
@@ -249,9 +249,7 @@ class _Session:
         self._pushes += 1
         flat = [value for values, _ in batch for value in values]
         try:
-            length = await simple_push(
-                self._commands, keys=self._push_keys, number=self._pushes, values=flat, deadline=self._deadline
-            )
+            length = await insist_for(self._deadline, functools.partial(self._send, flat))
         except asyncio.CancelledError:
             for _, done in batch:
                 fail(done, QueueClosed(self._name))
@@ -264,6 +262,11 @@ class _Session:
             if not done.done():
                 done.set_result(length)
 
+    async def _send(self, values: list[bytes]) -> int:
+        return await simple_push(
+            self._commands, keys=self._push_keys, number=self._pushes, values=values, deadline=self._deadline
+        )
+
     async def _pop(self) -> None:
         self._pops += 1
         self._look = False
@@ -271,12 +274,13 @@ class _Session:
         returned, self._returned = self._returned[::-1], []
         want = 0 if self._closed else min(MOST, self.shelf.demand)
 
-        def on_outage(error: Exception, seconds: float) -> None:
-            for taker in hasty:
+        def go_on(error: Exception, seconds: float) -> bool:
+            for taker in (*hasty, *self.shelf.hasty_ones()):
                 fail(taker, error)
+            return True
 
         try:
-            values = await insist(functools.partial(self._take, want, address, returned), on_outage)
+            values = await insist(functools.partial(self._take, want, address, returned), go_on)
         except Exception as error:
             self._returned = returned[::-1] + self._returned
             self.shelf.fail(error)

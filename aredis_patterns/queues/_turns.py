@@ -18,7 +18,7 @@ from redis import exceptions as redis_errors
 from aredis_patterns._core.backoff import exponential
 from aredis_patterns.exceptions import OutcomeUnknown, ReadOnlyServer, ServerOutOfMemory, ServerUnavailable, WireClosed
 
-__all__ = ["PATIENCE", "Turns", "copy_of", "insist", "is_outage", "jittered"]
+__all__ = ["PATIENCE", "Turns", "copy_of", "insist", "insist_for", "is_outage", "jittered"]
 
 R = TypeVar("R")
 
@@ -72,10 +72,10 @@ class Turns:
             await asyncio.wait({task})
 
 
-async def insist(send: Callable[[], Awaitable[R]], on_outage: Callable[[Exception, float], None]) -> R:
+async def insist(send: Callable[[], Awaitable[R]], go_on: Callable[[Exception, float], bool]) -> R:
     """Send the same turn again and again until it is answered, for it counts once. What does not pass is raised.
 
-    `on_outage(error, seconds)` is called after each attempt that failed, with the time since the first one began.
+    `go_on(error, seconds)` is asked after each attempt that failed, with the time since the first one began.
     """
     pauses = exponential(first=0.02, longest=1.0)
     began = time.monotonic()
@@ -83,10 +83,29 @@ async def insist(send: Callable[[], Awaitable[R]], on_outage: Callable[[Exceptio
         try:
             return await send()
         except Exception as error:
-            if not is_outage(error):
+            if not is_outage(error) or not go_on(error, time.monotonic() - began):
                 raise
-            on_outage(error, time.monotonic() - began)
             await asyncio.sleep(next(pauses))
+
+
+async def insist_for(seconds: float, send: Callable[[], Awaitable[R]]) -> R:
+    """Send the same turn until it is known whether it counted, or `seconds` are over.
+
+    A turn that certainly did not count is an error at once: the caller should hear that the server is away.
+    """
+    unknown: OutcomeUnknown | None = None
+
+    def go_on(error: Exception, spent: float) -> bool:
+        nonlocal unknown
+        unknown = error if isinstance(error, OutcomeUnknown) else unknown
+        return unknown is not None and spent < seconds
+
+    try:
+        return await insist(send, go_on)
+    except Exception as error:
+        if unknown is not None and is_outage(error):
+            raise unknown from None
+        raise
 
 
 def is_outage(error: Exception) -> bool:
