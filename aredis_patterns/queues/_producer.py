@@ -77,6 +77,7 @@ class Producer:
         self._pending: deque[_Batch] = deque()
         self._waiting: deque[_Batch] = deque()
         self._number = 0
+        self._rang = False
         self.enqueued = 0
 
     async def put(self, envelopes: Sequence[bytes], wait: float | None) -> list[MessageId]:
@@ -111,6 +112,7 @@ class Producer:
 
     def _rung(self, heard: bool) -> None:
         """There may be room: those who wait go first, in their order."""
+        self._rang = True
         self._pending.extendleft(reversed(self._waiting))
         self._waiting.clear()
         self._turns.kick()
@@ -143,6 +145,7 @@ class Producer:
         if not batches:
             return
         self._number += 1
+        self._rang = False
         address = self._bell.address if self._most and any(batch.waits for batch in batches) else ""
         try:
             reply = await insist_for(self._deadline, functools.partial(self._send, batches, address))
@@ -186,7 +189,9 @@ class Producer:
                 if not batch.done.done():
                     batch.done.set_result(ids)
             at += count
-        if self._waiting:
+        if self._rang:
+            self._rung(True)  # room was made after the refusal, and the news was quicker than the refusal
+        elif self._waiting:
             self._bell.look_in(None)
 
     def _refuse(self, batch: _Batch, free: int) -> None:
