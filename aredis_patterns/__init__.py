@@ -51,7 +51,6 @@ from aredis_patterns.exceptions import (
     LeaseLost,
     LoadFailed,
     LoadTimeout,
-    LeaseLost,
     LockAlreadyHeld,
     LockError,
     LockLost,

@@ -82,7 +82,6 @@ __all__ = [
     "LeaseLost",
     "LoadFailed",
     "LoadTimeout",
-    "LeaseLost",
     "LockAlreadyHeld",
     "LockError",
     "LockLost",

@@ -52,6 +52,37 @@ def ping(
     _run(ping_server(target, console=Console()))
 
 
+@app.command()
+def worker(
+    handler: Annotated[str, typer.Argument(help="module:function, an async function that takes a message")],
+    queue: Annotated[str, typer.Option(help="The queue whose messages it handles.")],
+    url: Annotated[str, typer.Option(help="The server; default: $AREDIS_PATTERNS_URL, or localhost.")] = "",
+    namespace: Annotated[str, typer.Option(help="What the keys begin with.")] = "ap",
+    concurrency: Annotated[int, typer.Option(min=1, help="Messages at a time.")] = 32,
+    prefetch: Annotated[int | None, typer.Option(min=0, help="Messages ahead; default: as many.")] = None,
+    lease: Annotated[float, typer.Option(min=0.1, help="Seconds until what a dead worker had comes back.")] = 30.0,
+    max_deliveries: Annotated[int, typer.Option(min=1, help="Failures until a message is dead.")] = 5,
+    grace: Annotated[float, typer.Option(min=0, help="Seconds that running handlers have at the end.")] = 30.0,
+) -> None:
+    """Handle the messages of a queue until SIGTERM or Ctrl-C; then finish what is running and give back the rest."""
+    from aredis_patterns.cli._worker import run_worker
+
+    target = url or os.environ.get("AREDIS_PATTERNS_URL") or "redis://localhost:6379"
+    _run(
+        run_worker(
+            handler,
+            queue,
+            url=target,
+            namespace=namespace,
+            concurrency=concurrency,
+            prefetch=prefetch,
+            grace=grace,
+            options={"lease": lease, "max_deliveries": max_deliveries},
+            console=Console(),
+        )
+    )
+
+
 def _run(work: Coroutine[Any, Any, bool]) -> None:
     """Exit code 0 when the work says so. Errors that a user can act on are one line."""
     try:
