@@ -66,9 +66,7 @@ async def run_worker(
         )
     if work.cancelled():
         return False
-    error = work.exception()
-    if error is not None:
-        raise error
+    work.result()
     return True
 
 
