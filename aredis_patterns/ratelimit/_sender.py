@@ -68,7 +68,15 @@ class Sender:
         gathered.append(_Hit(key, cost, future, on_abandoned))
         if len(gathered) >= MOST or not self._gathers:
             self._send(numbers)
-        return await future
+        if on_abandoned is None:
+            return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            # The answer may have come in the very moment in which the caller was cancelled.
+            if future.done() and not future.cancelled() and future.exception() is None and future.result()[0]:
+                on_abandoned(key, cost)
+            raise
 
     async def look(self, numbers: Numbers, key: str, cost: int) -> Sequence[int]:
         """What a hit would say."""
