@@ -84,7 +84,12 @@ class LimiterBase(ABC):
         if outcomes.breaker.open and not outcomes.breaker.may_ask():
             return self._fall_back(key, full_key, chosen, cost, charge=True)
         try:
-            answer = await self._sender.hit(numbers, full_key, cost, on_abandoned=on_abandoned)
+            if on_abandoned is not None:
+                answer = await self._sender.hit_or_give_back(numbers, full_key, cost, on_abandoned)
+            elif self._sender.alone:
+                answer = await self._sender.hit(numbers, full_key, cost)
+            else:
+                answer = await self._sender.join(numbers, full_key, cost)
         except UNDECIDED as error:
             outcomes.failed(error)
             return self._fall_back(key, full_key, chosen, cost, charge=True)

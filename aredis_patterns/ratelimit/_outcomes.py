@@ -14,7 +14,7 @@ from aredis_patterns._core.durations import to_seconds
 from aredis_patterns.ratelimit._deny_cache import Denial
 from aredis_patterns.ratelimit._failure import RETRY_WHEN_CLOSED, CircuitBreaker, is_outage
 from aredis_patterns.ratelimit._limit import Limit
-from aredis_patterns.ratelimit._result import RateLimitResult, Source
+from aredis_patterns.ratelimit._result import RateLimitResult, Source, make_result
 from aredis_patterns.types import Seconds
 
 __all__ = ["LimiterOptions", "LimiterStatistics", "NearLimitHook", "OnError", "Outcomes", "outcome_of"]
@@ -94,7 +94,7 @@ class Outcomes:
         if allowed:
             if charged:
                 self.allowed += 1
-            result = RateLimitResult(True, limit, remaining, 0.0, reset_after / 1_000_000, cost, source, (), self.name)
+            result = make_result(True, limit, remaining, 0.0, reset_after / 1_000_000, cost, source, (), self.name)
             if self._hook is not None and charged:
                 self._look_how_near(key, result)
             return result
@@ -117,7 +117,7 @@ class Outcomes:
             self.allowed += self.shadow
             self.shadowed += self.shadow
             self.refused += not self.shadow
-        return RateLimitResult(
+        return make_result(
             self.shadow, limit, remaining, retry_after, reset_after, cost, source, self._violated, self.name
         )
 

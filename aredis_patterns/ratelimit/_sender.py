@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, TypeAlias
 
 from aredis_patterns.exceptions import OutcomeUnknown
 from aredis_patterns.ratelimit._scripts import Numbers, hit
@@ -28,11 +28,8 @@ Abandoned = Callable[[str, int], None]
 """Called with the key and the cost of a hit that was charged and whose caller had gone."""
 
 
-class _Hit(NamedTuple):
-    key: str
-    cost: int
-    future: asyncio.Future[Sequence[int]]
-    on_abandoned: Abandoned | None
+_Hit: TypeAlias = tuple[str, int, "asyncio.Future[Sequence[int]]", Abandoned | None]
+"""Key, cost, who waits for the answer, and whom to tell when nobody does any more."""
 
 
 class Sender:
@@ -47,29 +44,44 @@ class Sender:
         self._tasks: set[asyncio.Task[None]] = set()
         self._busy = 0
 
-    async def hit(
-        self, numbers: Numbers, key: str, cost: int, *, on_abandoned: Abandoned | None = None
-    ) -> Sequence[int]:
-        """Charge, and return the four integers of a Decision."""
+    @property
+    def alone(self) -> bool:
+        """Whether a hit now should go by itself: nobody is under way whom it could wait for in the meantime."""
+        return not (self._busy and self._gathers and asyncio.get_running_loop() is self._loop)
+
+    async def hit(self, numbers: Numbers, key: str, cost: int) -> Sequence[int]:
+        """Charge by itself, and return the four integers of a Decision."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:  # the first use, or a second loop: what gathered in the old one went with it
             self._loop, self._gathered, self._busy = loop, {}, 0
-        if on_abandoned is None and (not self._busy or not self._gathers):
-            self._busy += 1
-            try:
-                return await self._run(numbers, [key], [cost], 1)
-            finally:
-                self._busy -= 1
+        self._busy += 1
+        try:
+            return await self._run(numbers, (key,), (cost,), 1)
+        finally:
+            self._busy -= 1
+
+    def join(
+        self, numbers: Numbers, key: str, cost: int, on_abandoned: Abandoned | None = None
+    ) -> asyncio.Future[Sequence[int]]:
+        """Charge together with those who come in the same iteration of the loop."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop, self._gathered, self._busy = loop, {}, 0
         future: asyncio.Future[Sequence[int]] = loop.create_future()
         gathered = self._gathered.get(numbers)
         if gathered is None:
             gathered = self._gathered[numbers] = []
             loop.call_soon(self._send, numbers)
-        gathered.append(_Hit(key, cost, future, on_abandoned))
+        gathered.append((key, cost, future, on_abandoned))
         if len(gathered) >= MOST or not self._gathers:
             self._send(numbers)
-        if on_abandoned is None:
-            return await future
+        return future
+
+    async def hit_or_give_back(
+        self, numbers: Numbers, key: str, cost: int, on_abandoned: Abandoned
+    ) -> Sequence[int]:
+        """Charge; when the caller is cancelled and was charged all the same, `on_abandoned` is told."""
+        future = self.join(numbers, key, cost, on_abandoned)
         try:
             return await future
         except asyncio.CancelledError:
@@ -120,7 +132,7 @@ class Sender:
         gathered = self._gathered.pop(numbers, None)
         if not gathered:
             return
-        hits = [each for each in gathered if not each.future.done()]
+        hits = [each for each in gathered if not each[2].done()]
         if hits:
             self._busy += 1
             task = asyncio.get_running_loop().create_task(self._settle(numbers, hits))
@@ -129,26 +141,26 @@ class Sender:
 
     async def _settle(self, numbers: Numbers, hits: list[_Hit]) -> None:
         try:
-            reply: list[int] = await self._run(numbers, [each.key for each in hits], [each.cost for each in hits], 1)
+            reply: list[int] = await self._run(numbers, [each[0] for each in hits], [each[1] for each in hits], 1)
         except asyncio.CancelledError:  # the loop ends
-            for each in hits:
-                each.future.cancel()
+            for _, _, future, _ in hits:
+                future.cancel()
             raise
         except Exception as error:
-            for each in hits:
-                if not each.future.done():
-                    each.future.set_exception(_error_of(error, each.key))
+            for key, _, future, _ in hits:
+                if not future.done():
+                    future.set_exception(_error_of(error, key))
             return
         finally:
             self._busy -= 1
         at = 0
-        for each in hits:
+        for key, cost, future, on_abandoned in hits:
             answer = reply[at : at + 4]
             at += 4
-            if not each.future.done():
-                each.future.set_result(answer)
-            elif each.on_abandoned is not None and answer[0]:
-                each.on_abandoned(each.key, each.cost)
+            if not future.done():
+                future.set_result(answer)
+            elif on_abandoned is not None and answer[0]:
+                on_abandoned(key, cost)
 
 
 def _error_of(error: BaseException, key: str) -> BaseException:

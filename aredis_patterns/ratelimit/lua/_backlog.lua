@@ -27,9 +27,9 @@ function backlog.take(key, now, capacity, scale, rate, cost, _, waiting)
   local full = capacity * scale
   waiting = math.max(0, math.min(2 * full, waiting + cost * scale))
   local over = now + math.floor(waiting / rate)
-  local value = {digits(over), digits(waiting % rate), digits(rate), digits(scale), digits(capacity)}
+  local value = string.format('%.0f:%.0f:%.0f:%.0f:%.0f', over, waiting % rate, rate, scale, capacity)
   local reset_after = math.ceil(waiting / rate)
-  keep(key, table.concat(value, ':'), reset_after)
+  keep(key, value, reset_after)
   return math.max(0, math.floor((full - waiting) / scale)), reset_after
 end
 

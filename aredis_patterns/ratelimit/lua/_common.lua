@@ -16,11 +16,11 @@
 
 local algorithms = {}
 
--- Lua writes large numbers with 14 digits unless told otherwise.
+-- Lua writes large numbers with 14 digits unless told otherwise; redis.call does not.
 local function digits(number)
   return string.format('%.0f', number)
 end
 
 local function keep(key, value, us)
-  redis.call('SET', key, value, 'PX', digits(math.max(1, math.ceil(us / 1000))))
+  redis.call('SET', key, value, 'PX', math.max(1, math.ceil(us / 1000)))
 end

@@ -28,7 +28,7 @@ end
 function fixed.take(key, now, limit, window, _, cost, _, used, start)
   local left = start + window - now
   used = math.max(0, used + cost)
-  keep(key, digits(used) .. ':' .. digits(start), left)
+  keep(key, string.format('%.0f:%.0f', used, start), left)
   return math.max(0, limit - used), used > 0 and left or 0
 end
 

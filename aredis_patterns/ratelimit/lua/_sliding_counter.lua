@@ -58,7 +58,7 @@ function counter.take(key, now, limit, window, _, cost, _, index, current, previ
   if current < 0 then
     current, previous = 0, math.max(0, previous + current)
   end
-  keep(key, digits(index) .. ':' .. digits(current) .. ':' .. digits(previous), 2 * window - elapsed)
+  keep(key, string.format('%.0f:%.0f:%.0f', index, current, previous), 2 * window - elapsed)
   local remaining = math.max(0, limit - current - weighed(previous, window, elapsed))
   return remaining, counter_reset(window, elapsed, current, previous)
 end

@@ -31,7 +31,7 @@ function bucket.take(key, now, capacity, scale, rate, cost, _, level, date)
   local full = capacity * scale
   level = math.max(-full, math.min(full, level - cost * scale))
   local reset_after = level < full and date - now + math.ceil((full - level) / rate) or 0
-  keep(key, digits(level) .. ':' .. digits(scale) .. ':' .. digits(date), reset_after)
+  keep(key, string.format('%.0f:%.0f:%.0f', level, scale, date), reset_after)
   return math.max(0, math.floor(level / scale)), reset_after
 end
 
