@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from importlib import resources
 from typing import Any, Final
 
-from redis.exceptions import AuthenticationError, NoScriptError, ResponseError
+from redis.exceptions import AuthenticationError, BusyLoadingError, NoScriptError, ResponseError
 
 from aredis_patterns._core.diagnosis import translate
 from aredis_patterns._core.instrumentation import Listeners, ended_well
@@ -86,6 +86,46 @@ class Script:
         """
         self._check(keys, args)
         return self._run(commands, keys, args, deadline)
+
+    def begin(
+        self,
+        commands: Commands,
+        keys: Sequence[Key],
+        args: Sequence[Encodable],
+        deadline: float | None,
+        *,
+        at_once: bool,
+    ) -> asyncio.Future[Any] | None:
+        """A call without a coroutine, for the hottest paths; None: make a real one.
+
+        The future resolves to the reply, or to an error reply for `finish`. Nothing is checked: the caller's arguments
+        come from a typed function.
+        """
+        submit: Any = getattr(commands, "submit", None)
+        listeners: Listeners | None = getattr(commands, "listeners", None)
+        if submit is None or (listeners is not None and listeners.scripts is not None):
+            return None
+        command = (self.command, self.identity, len(keys), *keys, *args)
+        found: asyncio.Future[Any] | None = submit(command, key=keys[0], deadline=deadline, at_once=at_once)
+        return found
+
+    async def finish(
+        self,
+        error: Exception,
+        commands: Commands,
+        keys: Sequence[Key],
+        args: Sequence[Encodable],
+        deadline: float | None,
+    ) -> Any:
+        """The reply of a call that `begin` began and that was answered with an error: repaired, or raised.
+
+        Called again only when the error says that nothing was executed.
+        """
+        if isinstance(error, (NoScriptError, BusyLoadingError)):
+            return await self._run(commands, keys, args, deadline)
+        key = _readable(keys[0])
+        known = translate(error, command=f"script {self.name}", key=key)
+        raise known from (error if known is not error else None)
 
     def post(
         self, commands: Commands, *, keys: Sequence[Key], args: Sequence[Encodable] = (), once: bool = False

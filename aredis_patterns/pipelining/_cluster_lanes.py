@@ -126,6 +126,12 @@ class ClusterLanes:
             lane = self._by_node[node.name] = Lane(NodeSource(node), **self._options)
         return lane
 
+    def submit(
+        self, args: Sequence[Encodable], *, key: Key | None, deadline: float | None, at_once: bool = False
+    ) -> asyncio.Future[Any] | None:
+        """None: in a Cluster a command may be sent elsewhere, so it has to be called."""
+        return None
+
     async def call(
         self,
         *args: Encodable,

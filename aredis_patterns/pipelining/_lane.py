@@ -116,6 +116,11 @@ class Lane:
             self._deadlines.watch(deadline, future, packed)
         return future
 
+    def flush(self) -> None:
+        """Write what is unsent now, if there is a connection."""
+        if self._engine is not None:
+            self._write()
+
     @property
     def crowded(self) -> bool:
         """Whether a caller must wait for `room` before it submits."""

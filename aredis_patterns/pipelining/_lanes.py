@@ -102,6 +102,24 @@ class Lanes:
             if patience <= 0 or not await self.not_executed(lane, reply):
                 raise reply
 
+    def submit(
+        self, args: Sequence[Encodable], *, key: Key | None, deadline: float | None, at_once: bool = False
+    ) -> asyncio.Future[Any] | None:
+        """A command without a coroutine around it: its future resolves to the raw reply, or to an error reply.
+
+        None when it takes more than that (no room, too large, blocking): `call` it then. `at_once` does not wait for
+        others to ride with it, for a command that is many already.
+        """
+        route = route_of(args[0])
+        packed = pack(args, route)
+        lane = self.lane_for(key)
+        if len(packed) > LARGE_COMMAND or lane.crowded or bypass_reason(route, args) is not None:
+            return None
+        future = lane.submit(packed, RAW, deadline)
+        if at_once:
+            lane.flush()
+        return future
+
     async def not_executed(self, lane: Lane, error: Exception) -> bool:
         """Whether this error reply means "not now, not here" and the command may simply be sent again."""
         if isinstance(error, BusyLoadingError):

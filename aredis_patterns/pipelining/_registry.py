@@ -35,6 +35,9 @@ class LoopCommands(Commands, Protocol):
     listeners: Listeners | None
     borrowers: asyncio.Semaphore
 
+    def submit(
+        self, args: Sequence[Encodable], *, key: Key | None, deadline: float | None, at_once: bool = False
+    ) -> asyncio.Future[Any] | None: ...
     async def source_of(self, key: Key | None) -> Source: ...
     async def close(self) -> None: ...
     def abandon(self) -> None: ...
@@ -121,6 +124,12 @@ class ClientCommands:
     def post(self, *args: Encodable, key: Key | None = None, replay_safe: bool = False) -> None:
         """See `Commands.post`."""
         self.here().post(*args, key=key, replay_safe=replay_safe)
+
+    def submit(
+        self, args: Sequence[Encodable], *, key: Key | None, deadline: float | None, at_once: bool = False
+    ) -> asyncio.Future[Any] | None:
+        """`call` without a coroutine, for the hottest paths; see `Lanes.submit`. None: `call` instead."""
+        return self.here().submit(args, key=key, deadline=deadline, at_once=at_once)
 
     @asynccontextmanager
     async def borrow(self, key: Key) -> AsyncGenerator[Borrowed, None]:

@@ -6,6 +6,7 @@ algorithm has its own small EVALSHA; the script for several limits at once has a
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
@@ -17,8 +18,10 @@ __all__ = [
     "Arithmetic",
     "Numbers",
     "adjust",
+    "begin_hit",
     "concurrency_acquire",
     "concurrency_release",
+    "finish_hit",
     "hit",
     "hit_all",
     "post_adjust",
@@ -81,6 +84,32 @@ def hit(
     """See lua/hit.lua: four integers for each state. One round trip."""
     args = (algorithm, limit, a, b, charge, *costs)
     return _HIT[algorithm](commands, keys=states, args=args, deadline=deadline)
+
+
+def begin_hit(
+    commands: Commands,
+    numbers: Numbers,
+    states: Sequence[str],
+    costs: Sequence[int],
+    deadline: float,
+    *,
+    at_once: bool = False,
+) -> asyncio.Future[list[int] | Exception] | None:
+    """`hit` that charges, without a coroutine; None: make a real one. An error reply is for `finish_hit`."""
+    return _HIT[numbers[0]].begin(commands, states, (*numbers, 1, *costs), deadline, at_once=at_once)
+
+
+async def finish_hit(
+    error: Exception,
+    commands: Commands,
+    numbers: Numbers,
+    states: Sequence[str],
+    costs: Sequence[int],
+    deadline: float,
+) -> list[int]:
+    """What came of `begin_hit` after all: repaired, or raised."""
+    reply: list[int] = await _HIT[numbers[0]].finish(error, commands, states, (*numbers, 1, *costs), deadline)
+    return reply
 
 
 async def adjust(
