@@ -1,4 +1,4 @@
-"""Rate limits and sessions for FastAPI: dependencies, and keys from a request.
+"""Rate limits, sessions and cached values for FastAPI: dependencies, and keys from a request.
 
     @app.get("/items", dependencies=[Depends(RateLimit("items_limiter", key=by_user()))])
     async def items(session: CurrentSession): ...
@@ -16,6 +16,7 @@ from fastapi.exception_handlers import http_exception_handler
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import HTTPConnection
 
+from aredis_patterns.contrib._caching_asgi import Cached, stored_response
 from aredis_patterns.contrib._cookies import SessionCookie
 from aredis_patterns.contrib._http import new_headers
 from aredis_patterns.contrib._sessions import CSRF_FIELD, CSRF_HEADER, RequestSession, is_safe
@@ -36,6 +37,7 @@ from aredis_patterns.contrib.starlette import (
 from aredis_patterns.ratelimit import Limiter, RateLimitResult
 
 __all__ = [
+    "Cached",
     "CostFunction",
     "CurrentSession",
     "CurrentUser",
@@ -53,6 +55,7 @@ __all__ = [
     "csrf_protected",
     "current_session",
     "current_user",
+    "stored_response",
 ]
 
 
