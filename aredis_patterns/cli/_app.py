@@ -8,10 +8,13 @@ from collections.abc import Coroutine
 from typing import Annotated, Any, NoReturn
 
 import typer
+from redis.exceptions import RedisError
 from rich.console import Console
 
-from aredis_patterns.cli._ping import ping_server
+from aredis_patterns.cli._inspect import Output, run_doctor, run_keys, run_ping, run_slowlog
 from aredis_patterns.exceptions import PatternError
+from aredis_patterns.monitoring._options import ScanOptions
+from aredis_patterns.monitoring._redaction import check_redaction
 
 app = typer.Typer(
     help="Redis patterns for asyncio: try them, and look at the server under them.",
@@ -43,13 +46,32 @@ def demo(
         _run(run_demo(url=url, once=once, port=port, console=Console()))
 
 
-@app.command()
-def ping(
-    url: Annotated[str, typer.Argument(help="redis://, rediss://, unix://, redis+cluster:// or embedded://")] = "",
+URL_ARGUMENT = Annotated[
+    str, typer.Argument(help="redis://, rediss://, unix://, redis+cluster:// or embedded://", metavar="[URL]")
+]
+JSON = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, for machines.")]
+NAMESPACE = Annotated[str, typer.Option(help="Whose keys: what `namespace` is in the application.")]
+_DEFAULT = "Default URL: $AREDIS_PATTERNS_URL, or localhost."
+
+
+@app.command(epilog=_DEFAULT)
+def ping(url: URL_ARGUMENT = "", as_json: JSON = False) -> None:
+    """Say which server answers at URL and how fast."""
+    _run(run_ping(_target(url), _output(as_json)))
+
+
+@app.command(epilog=f"Exit codes: 0 fine, 1 could not look, 3 findings. {_DEFAULT}")
+def doctor(
+    url: URL_ARGUMENT = "",
+    namespace: NAMESPACE = "ap",
+    fail_on: Annotated[
+        str, typer.Option(help="What exit code 3 needs: critical, warning, info or never.", metavar="LEVEL")
+    ] = "warning",
+    as_json: JSON = False,
 ) -> None:
-    """Say which server answers at URL (default: $AREDIS_PATTERNS_URL, or localhost) and how fast."""
-    target = url or os.environ.get("AREDIS_PATTERNS_URL") or "redis://localhost:6379"
-    _run(ping_server(target, console=Console()))
+    """Look for what is wrong with the server, and say how to mend it. Changes nothing."""
+    _one_of("--fail-on", fail_on, ("critical", "warning", "info", "never"))
+    _run(run_doctor(_target(url), _output(as_json), namespace=namespace, fail_on=fail_on))
 
 
 @app.command()
@@ -67,12 +89,11 @@ def worker(
     """Handle the messages of a queue until SIGTERM or Ctrl-C; then finish what is running and give back the rest."""
     from aredis_patterns.cli._worker import run_worker
 
-    target = url or os.environ.get("AREDIS_PATTERNS_URL") or "redis://localhost:6379"
     _run(
         run_worker(
             handler,
             queue,
-            url=target,
+            url=_target(url),
             namespace=namespace,
             concurrency=concurrency,
             prefetch=prefetch,
@@ -83,15 +104,88 @@ def worker(
     )
 
 
-def _run(work: Coroutine[Any, Any, bool]) -> None:
-    """Exit code 0 when the work says so. Errors that a user can act on are one line."""
+@app.command(epilog=_DEFAULT)
+def keys(
+    url: URL_ARGUMENT = "",
+    match: Annotated[str, typer.Option(help="A glob pattern of keys.")] = "*",
+    kind: Annotated[str | None, typer.Option("--type", help="Only keys of this type: string, hash, zset, ...")] = None,
+    group: Annotated[str | None, typer.Option(help="A regular expression; its groups name the group of a key.")] = None,
+    rate: Annotated[float, typer.Option(help="Keys per second at most.")] = 5_000,
+    top: Annotated[int, typer.Option(help="How many of the biggest keys to show.")] = 20,
+    samples: Annotated[int, typer.Option(help="Elements of a collection to measure; 0 for all.")] = 5,
+    max_keys: Annotated[int | None, typer.Option(help="End after so many keys.")] = None,
+    as_json: JSON = False,
+) -> None:
+    """Find big keys and groups of keys, gently: idle times stay as they are."""
+    options = ScanOptions(kind=kind, group=group, rate=rate, top=top, samples=samples, max_keys=max_keys)
+    _run(run_keys(_target(url), _output(as_json), match=match, options=options))
+
+
+@app.command(epilog=_DEFAULT)
+def slowlog(
+    url: URL_ARGUMENT = "",
+    limit: Annotated[int, typer.Option(help="How many entries of each server; -1 for all.")] = 32,
+    show: Annotated[
+        str, typer.Option(help="values: hide values; all: hide keys, too; none: hide nothing.", metavar="WHAT")
+    ] = "values",
+    as_json: JSON = False,
+) -> None:
+    """Show the commands that were slow, values hidden."""
+    _one_of("--show", show, ("values", "all", "none"))
+    _run(run_slowlog(_target(url), _output(as_json), limit=limit, redact=check_redaction(show)))
+
+
+@app.command(epilog=_DEFAULT)
+def top(
+    url: URL_ARGUMENT = "",
+    namespace: NAMESPACE = "ap",
+    metrics: Annotated[
+        list[str] | None, typer.Option(help="A /metrics URL of an application; may be given more than once.")
+    ] = None,
+    interval: Annotated[float, typer.Option(help="Seconds between looks.", min=0.1)] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Look twice, an interval apart, print, and end.")] = False,
+    as_json: JSON = False,
+) -> None:
+    """Watch servers and patterns live: traffic, memory, slow commands, locks, queues, limits, caches."""
     try:
-        fine = asyncio.run(work)
-    except (PatternError, ValueError, OSError) as error:
+        from aredis_patterns.cli._watch import run_top
+    except ModuleNotFoundError as error:
+        _fail(f"the live view needs {error.name}; install it with: pip install 'aredis-patterns[tui]'")
+    else:
+        _run(
+            run_top(
+                _target(url),
+                _output(as_json),
+                namespace=namespace,
+                metrics=metrics or [],
+                interval=interval,
+                once=once or as_json,
+            )
+        )
+
+
+def _target(url: str) -> str:
+    return url or os.environ.get("AREDIS_PATTERNS_URL") or "redis://localhost:6379"
+
+
+def _output(as_json: bool) -> Output:
+    return Output(Console(), Console(stderr=True), as_json)
+
+
+def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise typer.BadParameter(f"{option} is one of {', '.join(allowed)}, got {value!r}")
+
+
+def _run(work: Coroutine[Any, Any, bool | int]) -> None:
+    """Exit with the code that the work returns (True is 0). Errors that a user can act on are one line."""
+    try:
+        result = asyncio.run(work)
+    except (PatternError, RedisError, ValueError, OSError) as error:
         _fail(str(error))
     except KeyboardInterrupt:
-        fine = True
-    raise typer.Exit(0 if fine else 1)
+        result = True
+    raise typer.Exit(int(not result) if isinstance(result, bool) else result)
 
 
 def _fail(message: str) -> NoReturn:

@@ -93,6 +93,8 @@ class _Found:
     """Name -> what its keys begin with."""
     lists: dict[str, bytes] = field(default_factory=dict[str, bytes])
     counts: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    seen: set[bytes] = field(default_factory=set[bytes])
+    """Keys of locks and queues. Only these are asked: a look must not show up as misses in the server's hit ratio."""
     keys: int = 0
     complete: bool = True
 
@@ -156,6 +158,8 @@ async def _scan(connection: OwnConnection, namespace: str, max_keys: int, found:
 
 def _sort_in(found: _Found, key: bytes, parsed: PatternKey) -> None:
     base = key[: key.index(b"}") + 1]
+    if parsed.kind in _LOCKS or parsed.kind in ("queue", "list"):
+        found.seen.add(key)
     if parsed.kind in _LOCKS:
         found.locks[parsed.kind, parsed.object] = base
     elif parsed.kind == "queue":
@@ -169,20 +173,30 @@ def _sort_in(found: _Found, key: bytes, parsed: PatternKey) -> None:
         found.counts[family, name] = found.counts.get((family, name), 0) + 1
 
 
+async def _ask(connection: OwnConnection, found: _Found, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """The replies of commands whose key (their second word) was seen; None for the others."""
+    asked = [at for at, command in enumerate(commands) if len(command) == 1 or command[1] in found.seen]
+    replies: list[Any] = [None] * len(commands)
+    if asked:
+        for at, reply in zip(asked, await connection.batch([commands[at] for at in asked]), strict=True):
+            replies[at] = reply
+    return replies
+
+
 async def _ask_locks(connection: OwnConnection, found: _Found) -> list[LockState]:
     """A lock is a string "<fence>\\n<token>\\n<inbox>\\n<owner>"; others are collections of those who hold them."""
     chosen = list(found.locks.items())[:MOST_OBJECTS]
     commands: list[tuple[Any, ...]] = []
     for _, base in chosen:
-        commands += [("GETRANGE", base, 0, 511), ("EXISTS", base), ("PTTL", base)]
+        commands += [("GETRANGE", base, 0, 511), ("PTTL", base)]
         commands += [("ZCARD", base + suffix) for suffix in (b":queue", b":readers", b":writers")]
-    replies = await connection.batch(commands) if commands else []
+    replies = await _ask(connection, found, commands)
     states: list[LockState] = []
-    for at, ((kind, name), _) in enumerate(chosen):
-        value, exists, ttl, *waiting = replies[6 * at : 6 * at + 6]
+    for at, ((kind, name), base) in enumerate(chosen):
+        value, ttl, *waiting = replies[5 * at : 5 * at + 5]
         lines = value.split(b"\n") if isinstance(value, bytes) else []
         # Fence 0 is a reservation for the next in line: nobody holds it yet.
-        held = exists == 1 and not (kind == "lock" and lines[:1] == [b"0"])
+        held = base in found.seen and ttl != -2 and not (kind == "lock" and lines[:1] == [b"0"])
         owner = lines[3].decode(errors="backslashreplace") if len(lines) > 3 else ""
         count = sum(number for number in waiting if isinstance(number, int))
         if held or count:
@@ -197,25 +211,23 @@ async def _ask_queues(connection: OwnConnection, found: _Found) -> list[QueueSta
     commands: list[tuple[Any, ...]] = [("TIME",)]
     for _, base in chosen:
         commands += [("ZCARD", base + part) for part in (b":ready", b":leases", b":delayed", b":dead")]
-        commands += [
-            ("ZRANGE", base + b":ready", 0, 0),
-            ("EXISTS", base + b":paused"),
-            ("HMGET", base + b":counters", "done", "failed"),
-        ]
+        commands += [("ZRANGE", base + b":ready", 0, 0), ("HMGET", base + b":counters", "done", "failed")]
     commands += [("LLEN", base) for _, base in lists]
-    (seconds, micros), *replies = await connection.batch(commands)
+    (seconds, micros), *replies = await _ask(connection, found, commands)
     now = int(seconds) + int(micros) / 1e6
-    states = [_queue(name, replies[7 * at : 7 * at + 7], now) for at, (name, _) in enumerate(chosen)]
-    depths = replies[7 * len(chosen) :]
+    states = [
+        _queue(name, replies[6 * at : 6 * at + 6], now, paused=base + b":paused" in found.seen)
+        for at, (name, base) in enumerate(chosen)
+    ]
     states += [
         QueueState(name, _int(depth), 0, 0, 0, False, None, None, None)
-        for (name, _), depth in zip(lists, depths, strict=True)
+        for (name, _), depth in zip(lists, replies[6 * len(chosen) :], strict=True)
     ]
     return states
 
 
-def _queue(name: str, replies: Sequence[Any], now: float) -> QueueState:
-    ready, leased, delayed, dead, first, paused, counters = replies
+def _queue(name: str, replies: Sequence[Any], now: float, *, paused: bool) -> QueueState:
+    ready, leased, delayed, dead, first, counters = replies
     age: float | None = None
     if isinstance(first, list) and first:
         try:
@@ -229,7 +241,7 @@ def _queue(name: str, replies: Sequence[Any], now: float) -> QueueState:
         leased=_int(leased),
         delayed=_int(delayed),
         dead=_int(dead),
-        paused=paused == 1,
+        paused=paused,
         age=age,
         done=_int(done),
         failed=_int(failed),
