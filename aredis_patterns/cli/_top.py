@@ -53,13 +53,15 @@ class TopApp(App[None]):
     TITLE = "aredis-patterns top"
     ENABLE_COMMAND_PALETTE = False
     CSS = """
+    Screen { overflow: hidden; }
+    TabbedContent { height: 1fr; }
     #head { height: 1; padding: 0 1; background: $primary-background; }
     #problem { height: auto; padding: 0 1; color: $text-warning; display: none; }
     #tiles { height: 7; }
     .tile { border: round $primary; padding: 0 1; width: 1fr; height: 7; }
     .title { color: $text-muted; }
     .number { text-style: bold; }
-    .note { color: $text-muted; }
+    .note { color: $text-muted; height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
     .line { height: 1; }
     DataTable { height: auto; max-height: 100%; }
     .caption { color: $text-accent; text-style: bold; padding: 0 1; margin-top: 1; }
@@ -89,9 +91,9 @@ class TopApp(App[None]):
         yield Static(f"{self._where} ...", id="head", markup=False)
         yield Static("", id="problem", markup=False)
         with Horizontal(id="tiles"):
-            yield Tile("commands per second", "operations")
-            yield Tile("memory", "memory")
-            yield Tile("hit ratio", "hits")
+            yield Tile("commands per second", "rate-tile")
+            yield Tile("memory", "memory-tile")
+            yield Tile("hit ratio", "hits-tile")
             yield Tile("connections", "clients-tile")
         with TabbedContent(id="tabs"):
             for pane, title in (
@@ -105,7 +107,7 @@ class TopApp(App[None]):
                         if table.pane == pane:
                             yield Label(table.title, classes="caption")
                             yield Static(table.empty, id=f"no-{table.id}", classes="empty", markup=False)
-                            yield DataTable[Text](id=table.id, cursor_type="row", zebra_stripes=True)
+                            yield DataTable[Text](id=table.id, show_cursor=False, zebra_stripes=True)
         yield Footer()
 
     def on_mount(self) -> None:
@@ -165,12 +167,14 @@ class TopApp(App[None]):
 
     def _tiles(self, frame: Frame) -> None:
         traffic = f"in {bytes_of(frame.input_bytes)}/s, out {bytes_of(frame.output_bytes)}/s"
-        self.query_one("#operations", Tile).show(count_of(frame.operations), traffic, frame.operations)
+        self.query_one("#rate-tile", Tile).show(count_of(frame.operations), traffic, frame.operations)
         limit = "no limit" if frame.limit is None else f"of {bytes_of(frame.limit)}"
-        spread = "" if frame.fragmentation is None else f", fragmentation {frame.fragmentation:.2f}"
-        self.query_one("#memory", Tile).show(bytes_of(frame.used), f"{limit}{spread}", frame.used)
+        spread = "" if frame.fragmentation is None else f", {frame.fragmentation:.1f} x resident"
+        self.query_one("#memory-tile", Tile).show(bytes_of(frame.used), f"{limit}{spread}", frame.used)
         ratio = "-" if frame.hit_ratio is None else f"{frame.hit_ratio:.1%}"
-        self.query_one("#hits", Tile).show(ratio, f"{count_of(frame.evicted)} keys evicted so far", frame.hit_ratio)
+        self.query_one("#hits-tile", Tile).show(
+            ratio, f"{count_of(frame.evicted)} keys evicted so far", frame.hit_ratio
+        )
         self.query_one("#clients-tile", Tile).show(
             count_of(frame.clients), f"{count_of(frame.blocked)} wait in blocking commands", frame.clients
         )
@@ -178,11 +182,8 @@ class TopApp(App[None]):
     def _fill(self, table: TableOf, frame: Frame) -> None:
         rows = table.rows(frame)
         widget = self.query_one(f"#{table.id}", DataTable)
-        row = widget.cursor_row
         widget.clear()
         for cells in rows:
             widget.add_row(*cells)
         widget.display = bool(rows)
         self.query_one(f"#no-{table.id}", Static).display = not rows
-        if rows:
-            widget.move_cursor(row=min(row, len(rows) - 1))

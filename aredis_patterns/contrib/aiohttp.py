@@ -27,6 +27,7 @@ from aredis_patterns.contrib._http import (
     refusal,
     unavailable,
 )
+from aredis_patterns.contrib._monitoring_aiohttp import health_handler, metrics_handler
 from aredis_patterns.contrib._sessions import RequestSession
 from aredis_patterns.contrib._sessions_aiohttp import (
     SessionSource,
@@ -51,6 +52,8 @@ __all__ = [
     "by_user",
     "csrf_protected",
     "current_session",
+    "health_handler",
+    "metrics_handler",
     "rate_limit_middleware",
     "rate_limited",
     "session_middleware",

@@ -32,6 +32,8 @@ from aredis_patterns.contrib.starlette import (
     by_user,
     can_answer,
     charge,
+    health_route,
+    metrics_route,
     refusal_response,
 )
 from aredis_patterns.ratelimit import Limiter, RateLimitResult
@@ -55,6 +57,8 @@ __all__ = [
     "csrf_protected",
     "current_session",
     "current_user",
+    "health_route",
+    "metrics_route",
     "stored_response",
 ]
 

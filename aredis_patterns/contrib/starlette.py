@@ -28,6 +28,7 @@ from aredis_patterns.contrib._http import (
     refusal,
     unavailable,
 )
+from aredis_patterns.contrib._monitoring_asgi import health_route, metrics_route
 from aredis_patterns.contrib._sessions import RequestSession
 from aredis_patterns.contrib._sessions_asgi import SessionMiddleware, session_of
 from aredis_patterns.ratelimit import Limiter, RateLimitResult
@@ -44,6 +45,8 @@ __all__ = [
     "by_route",
     "by_user",
     "find_limiter",
+    "health_route",
+    "metrics_route",
     "session_of",
 ]
 
