@@ -90,6 +90,11 @@ class SpanInstrumentation(Protocol):
         ...
 
 
+def ended_well(_: object) -> str:
+    """The outcome of an operation that has only one good end."""
+    return "ok"
+
+
 class Observer:
     """Everybody who listens on one client."""
 
@@ -145,6 +150,11 @@ class Observer:
         """`run`, in the spans of the listeners, who are told how it ended."""
         timed = self._timed(family, operation, run, outcome, layer)
         return self._in_spans(family, operation, timed, layer) if self._spans else timed
+
+    async def observe_script(self, family: str, script: str, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """`call()`, seen as a script. Made here, so that a task that is cancelled before its first step leaves no
+        coroutine behind that nobody has awaited."""
+        return await self.observe(family, script, call(), ended_well, "script")
 
     async def _in_spans(self, family: str, operation: str, run: Coroutine[Any, Any, T], layer: Layer) -> T:
         with ExitStack() as spans:
@@ -224,11 +234,6 @@ def listeners_of(client: object) -> Listeners:
 def hook_of(client: object, family: str) -> Hook:
     """The hook of an object of `family` on this client, for its constructor. No I/O."""
     return Hook(family, listeners_of(client))
-
-
-def ended_well(_: object) -> str:
-    """The outcome of an operation that has only one good end."""
-    return "ok"
 
 
 class Hook:

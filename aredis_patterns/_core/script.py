@@ -13,13 +13,14 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from importlib import resources
 from typing import Any, Final
 
 from redis.exceptions import AuthenticationError, BusyLoadingError, NoScriptError, ResponseError
 
 from aredis_patterns._core.diagnosis import translate
-from aredis_patterns._core.instrumentation import Listeners, ended_well
+from aredis_patterns._core.instrumentation import Listeners
 from aredis_patterns._core.script_header import Header, parse_header
 from aredis_patterns.exceptions import ScriptContractError
 from aredis_patterns.types import Command, Commands, Encodable, Key
@@ -76,7 +77,7 @@ class Script:
         args: Sequence[Encodable] = (),
         deadline: float | None = None,
     ) -> Coroutine[Any, Any, Any]:
-        """Run the script and return its raw reply. To be awaited at once.
+        """Run the script and return its raw reply.
 
         `deadline` (seconds) covers the call with its repairs. Raises ScriptContractError before any I/O when the number
         of keys or arguments is not what the header says; a subclass of ServerRefused when the server says no in a way
@@ -166,12 +167,12 @@ class Script:
     def _run(
         self, commands: Commands, keys: Sequence[Key], args: Sequence[Encodable], deadline: float | None
     ) -> Coroutine[Any, Any, Any]:
-        """One call, seen by whoever listens on the client. To be awaited at once."""
-        run = self._call(commands, keys, args, deadline)
+        """One call, seen by whoever listens on the client."""
         listeners: Listeners | None = getattr(commands, "listeners", None)
         if listeners is None or listeners.scripts is None:
-            return run
-        return listeners.scripts.observe(self.family, self.name, run, ended_well, "script")
+            return self._call(commands, keys, args, deadline)
+        call = partial(self._call, commands, keys, args, deadline)
+        return listeners.scripts.observe_script(self.family, self.name, call)
 
     async def _call(
         self, commands: Commands, keys: Sequence[Key], args: Sequence[Encodable], deadline: float | None

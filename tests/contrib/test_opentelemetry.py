@@ -56,7 +56,7 @@ async def test_a_span_for_the_operation_and_one_for_its_script(
     with backend.tracers.get_tracer("app").start_as_current_span("GET /"):
         await limiter.hit("secret-user")
     spans = backend.finished()
-    request, hit, script = spans["GET /"], spans["ratelimit.hit"], spans["EVALSHA fixed_window_hit"]
+    request, hit, script = spans["GET /"], spans["ratelimit.hit"], spans["EVALSHA hit"]
     assert hit.parent is not None
     assert script.parent is not None
     assert hit.parent.span_id == request.context.span_id
@@ -67,7 +67,7 @@ async def test_a_span_for_the_operation_and_one_for_its_script(
     attributes = dict(script.attributes or {})
     assert attributes[db_attributes.DB_SYSTEM_NAME] == "redis"
     assert attributes[db_attributes.DB_OPERATION_NAME] == "EVALSHA"
-    assert attributes[db_attributes.DB_STORED_PROCEDURE_NAME] == "fixed_window_hit"
+    assert attributes[db_attributes.DB_STORED_PROCEDURE_NAME] == "hit"
     assert attributes[db_attributes.DB_NAMESPACE] == "0"
     assert attributes[server_attributes.SERVER_ADDRESS]
     assert "db.system" not in attributes

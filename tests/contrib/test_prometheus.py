@@ -49,7 +49,7 @@ async def test_operations_are_counted_by_outcome(redis_client: Redis, namespace:
         "outcome=refused",
     )
     assert found[inside] == 3
-    script = "aredis_patterns_script_seconds_count", "family=ratelimit", "outcome=ok", "script=fixed_window_hit"
+    script = "aredis_patterns_script_seconds_count", "family=ratelimit", "outcome=ok", "script=hit"
     assert found[script] == 5
     assert found["aredis_patterns_lane_commands_total",] >= 5
     assert (
