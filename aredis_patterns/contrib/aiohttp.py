@@ -1,4 +1,4 @@
-"""Rate limits and sessions for aiohttp's server: middleware, decorators for single handlers, and keys from a request.
+"""Rate limits, sessions and locks for aiohttp's server: middleware, decorators for single handlers, and keys from a request.
 
     app = web.Application(middlewares=[rate_limit_middleware(limiter, key=by_ip())])
     setup_sessions(app, sessions)
@@ -27,6 +27,7 @@ from aredis_patterns.contrib._http import (
     refusal,
     unavailable,
 )
+from aredis_patterns.contrib._locks_aiohttp import locked
 from aredis_patterns.contrib._monitoring_aiohttp import health_handler, metrics_handler
 from aredis_patterns.contrib._sessions import RequestSession
 from aredis_patterns.contrib._sessions_aiohttp import (
@@ -53,6 +54,7 @@ __all__ = [
     "csrf_protected",
     "current_session",
     "health_handler",
+    "locked",
     "metrics_handler",
     "rate_limit_middleware",
     "rate_limited",

@@ -1,4 +1,4 @@
-"""Rate limits, sessions and cached values for FastAPI: dependencies, and keys from a request.
+"""Rate limits, sessions, locks and cached values for FastAPI: dependencies, and keys from a request.
 
     @app.get("/items", dependencies=[Depends(RateLimit("items_limiter", key=by_user()))])
     async def items(session: CurrentSession): ...
@@ -19,6 +19,7 @@ from starlette.requests import HTTPConnection
 from aredis_patterns.contrib._caching_asgi import Cached, stored_response
 from aredis_patterns.contrib._cookies import SessionCookie
 from aredis_patterns.contrib._http import new_headers
+from aredis_patterns.contrib._locks_fastapi import locked
 from aredis_patterns.contrib._sessions import CSRF_FIELD, CSRF_HEADER, RequestSession, is_safe
 from aredis_patterns.contrib._sessions_asgi import SessionMiddleware, session_of
 from aredis_patterns.contrib.starlette import (
@@ -58,6 +59,7 @@ __all__ = [
     "current_session",
     "current_user",
     "health_route",
+    "locked",
     "metrics_route",
     "stored_response",
 ]

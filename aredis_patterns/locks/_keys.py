@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Literal, NamedTuple
 
 from aredis_patterns._core.keys import Keyspace
@@ -37,30 +38,36 @@ class ReadWriteKeys(NamedTuple):
 
 def lock_keys(namespace: str, key: Key, kind: Literal["lock", "leader"] = "lock") -> LockKeys:
     """Keys of a lock."""
-    return _three(Keyspace(namespace, kind), key)
+    return _three(_space(namespace, kind), key)
 
 
 def permit_keys(namespace: str, key: Key) -> LockKeys:
     """Keys of a semaphore."""
-    return _three(Keyspace(namespace, "permits"), key)
+    return _three(_space(namespace, "permits"), key)
 
 
 def read_write_keys(namespace: str, key: Key) -> ReadWriteKeys:
     """Keys of a read-write lock."""
-    space = Keyspace(namespace, "rwlock")
-    return ReadWriteKeys(space.key(key), space.key(key, "fence"), space.key(key, "readers"), space.key(key, "writers"))
+    held = _space(namespace, "rwlock").key(key)
+    return ReadWriteKeys(held, held + ":fence", held + ":readers", held + ":writers")
 
 
 def latch_keys(namespace: str, key: Key) -> tuple[str, str]:
     """Who has arrived, and who waits."""
-    space = Keyspace(namespace, "latch")
-    return space.key(key), space.key(key, "queue")
+    arrived = _space(namespace, "latch").key(key)
+    return arrived, arrived + ":queue"
 
 
 def fenced_key(namespace: str, key: Key) -> str:
     """The hash of a fenced value."""
-    return Keyspace(namespace, "fenced").key(key)
+    return _space(namespace, "fenced").key(key)
 
 
 def _three(space: Keyspace, key: Key) -> LockKeys:
-    return LockKeys(space.key(key), space.key(key, "fence"), space.key(key, "queue"))
+    held = space.key(key)
+    return LockKeys(held, held + ":fence", held + ":queue")
+
+
+@functools.lru_cache(maxsize=256)
+def _space(namespace: str, kind: str) -> Keyspace:
+    return Keyspace(namespace, kind)

@@ -67,12 +67,13 @@ class Lease:
     """One acquisition. Given by `async with lock` and by `try_acquire`; every acquisition has its own.
 
     Attributes: `key`, `token` (unique), `fencing_token` (rises with every acquisition of this key: give it to the
-    resource, which refuses smaller ones), `lost` (an event, set when the lease ends without being released).
+    resource, which refuses smaller ones).
     """
 
     __slots__ = (
         "__weakref__",
         "_issuer",
+        "_lost",
         "_state",
         "auto_renewed",
         "claims",
@@ -81,7 +82,6 @@ class Lease:
         "fencing_token",
         "hold_until",
         "key",
-        "lost",
         "reason",
         "scope",
         "task",
@@ -102,7 +102,7 @@ class Lease:
         self.key: Final = issuer.key
         self.token: Final = token
         self.fencing_token: Final = fencing_token
-        self.lost: Final = asyncio.Event()
+        self._lost: asyncio.Event | None = None
         self.claims: Final = claims
         """What is renewed: (key in Redis, what identifies us there)."""
         self.hold_until = float("inf") if max_hold is None else start + max_hold
@@ -132,6 +132,16 @@ class Lease:
     def expires_in(self) -> float:
         """Seconds for which it is certainly ours, if it is not renewed; 0 when it has ended."""
         return max(0.0, self.deadline - self._issuer.renewals.loop.time()) if self._state == "held" else 0.0
+
+    @property
+    def lost(self) -> asyncio.Event:
+        """Set when the lease ends without being released."""
+        event = self._lost
+        if event is None:  # few look at it
+            event = self._lost = asyncio.Event()
+            if self._state == "lost":
+                event.set()
+        return event
 
     @property
     def renewer(self) -> Renewer:
@@ -172,7 +182,7 @@ class Lease:
         if not await self._issuer.give_back(self):
             self.reason = GONE
             self._state = "lost"
-            self.lost.set()
+            self._tell()
             raise LockLost(self.key, GONE)
 
     def release_nowait(self) -> None:
@@ -188,7 +198,7 @@ class Lease:
             return
         self.reason = reason
         self._end("lost")
-        self.lost.set()
+        self._tell()
         if self.scope is not None:
             self.scope.reschedule(self._issuer.renewals.loop.time())
         self._issuer.let_go(self)
@@ -199,6 +209,10 @@ class Lease:
             self.lose(REVOKED)
         elif payload is None and self._state == "held":
             self._issuer.renewals.suspect(self)
+
+    def _tell(self) -> None:
+        if self._lost is not None:
+            self._lost.set()
 
     def _end(self, state: Literal["released", "lost"]) -> None:
         self._state = state

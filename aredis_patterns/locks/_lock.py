@@ -11,7 +11,7 @@ from aredis_patterns.exceptions import NotReplicated
 from aredis_patterns.locks._keys import lock_keys
 from aredis_patterns.locks._lease import Lease
 from aredis_patterns.locks._lock_site import LockSite
-from aredis_patterns.locks._options import LeaseOptions, Options
+from aredis_patterns.locks._options import LeaseOptions, Options, readable
 from aredis_patterns.locks._queued import QueuedLock
 from aredis_patterns.locks._scripts import lock_info, lock_release
 from aredis_patterns.types import Key, RedisClient, Seconds
@@ -80,7 +80,7 @@ class Lock(QueuedLock):
     ) -> None:
         if min_replicas and isinstance(client, RedisCluster):
             raise ValueError("min_replicas needs one primary; in a Cluster it cannot be told which one")
-        super().__init__(client, Options.checked(key, **options))
+        super().__init__(client, readable(key), Options.checked(**options))
         self.fair: Final = fair
         self.min_replicas: Final = min_replicas
         self.keys: Final = lock_keys(self.options.namespace, key, kind)
@@ -152,4 +152,4 @@ class Lock(QueuedLock):
             raise NotReplicated(self.key, f"{confirmed} of {self.min_replicas} replicas have confirmed the lock")
 
     def _make_site(self) -> LockSite:
-        return LockSite(self._client, self.keys, self.options, self.counts, fair=self.fair)
+        return LockSite(self._client, self.key, self.keys, self.options, self.counts, fair=self.fair)

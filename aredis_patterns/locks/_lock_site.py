@@ -26,9 +26,9 @@ class LockSite(Site):
     """See `Site`."""
 
     def __init__(
-        self, client: RedisClient, keys: LockKeys, options: Options, counts: dict[str, int], *, fair: bool
+        self, client: RedisClient, key: str, keys: LockKeys, options: Options, counts: dict[str, int], *, fair: bool
     ) -> None:
-        super().__init__(client, keys.held, options, counts)
+        super().__init__(client, key, keys.held, options, counts)
         self.lines_up = not fair
         self._keys: Final = keys
         self._rule: Final[Literal["f", "u"]] = "f" if fair else "u"

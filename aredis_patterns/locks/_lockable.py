@@ -55,8 +55,8 @@ class LockStatistics:
 class Lockable(ABC):
     """Acquire, release, and a block that ends with its lease. Safe to share between tasks: each has its own lease."""
 
-    def __init__(self, client: RedisClient, options: Options) -> None:
-        self.key: Final = options.key
+    def __init__(self, client: RedisClient, key: str, options: Options) -> None:
+        self.key: Final = key
         self.options: Final = options
         self._client: Final = client
         self._hook: Final = hook_of(client, "locks")

@@ -43,18 +43,16 @@ class MultiLock(QueuedLock):
         self.all_keys: Final = tuple(sorted({lock_keys(namespace, key) for key in keys}))
         if not self.all_keys:
             raise ValueError("MultiLock needs at least one key")
-        super().__init__(client, Options.checked("+".join(keys.held for keys in self.all_keys), **options))
+        super().__init__(client, "+".join(keys.held for keys in self.all_keys), Options.checked(**options))
 
     def _make_site(self) -> Site:
-        return _MultiSite(self._client, self.all_keys, self.options, self.counts)
+        return _MultiSite(self._client, self, self.counts)
 
 
 class _MultiSite(Site):
-    def __init__(
-        self, client: RedisClient, all_keys: tuple[LockKeys, ...], options: Options, counts: dict[str, int]
-    ) -> None:
-        super().__init__(client, options.key, options, counts)
-        self._all: Final = all_keys
+    def __init__(self, client: RedisClient, lock: MultiLock, counts: dict[str, int]) -> None:
+        super().__init__(client, lock.key, lock.key, lock.options, counts)
+        self._all: Final[tuple[LockKeys, ...]] = lock.all_keys
 
     @property
     def renewer(self) -> Renewer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TypedDict, Unpack
 
@@ -9,7 +10,7 @@ from aredis_patterns._core.durations import to_milliseconds, to_seconds
 from aredis_patterns.locks._tokens import process_name
 from aredis_patterns.types import Key, Seconds
 
-__all__ = ["LeaseOptions", "Options"]
+__all__ = ["LeaseOptions", "Options", "readable"]
 
 
 class LeaseOptions(TypedDict, total=False):
@@ -27,9 +28,8 @@ class LeaseOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How leases are given, checked once."""
+    """How leases are given, checked."""
 
-    key: str
     ttl: float
     ttl_ms: int
     auto_renew: bool
@@ -41,22 +41,47 @@ class Options:
     namespace: str
 
     @classmethod
-    def checked(cls, key: Key, **options: Unpack[LeaseOptions]) -> Options:
+    def checked(cls, **options: Unpack[LeaseOptions]) -> Options:
         """ValueError for a ttl that is no time, before any I/O."""
-        millis = to_milliseconds(options.get("ttl", 10.0), "ttl")
-        max_hold = options.get("max_hold")
-        owner = options.get("owner", "")
-        if "\n" in owner:
-            raise ValueError(f"owner must be one line, got {owner!r}")
-        return cls(
-            key=key if isinstance(key, str) else key.decode("utf-8", "backslashreplace"),
-            ttl=millis / 1000,
-            ttl_ms=millis,
-            auto_renew=options.get("auto_renew", True),
-            cancel_on_loss=options.get("cancel_on_loss", True),
-            max_hold=None if max_hold is None else to_seconds(max_hold, "max_hold"),
-            deadline=to_seconds(options.get("deadline", 5.0), "deadline"),
-            owner=owner or process_name(),
-            await_release=options.get("await_release", True),
-            namespace=options.get("namespace", "ap"),
+        return _checked(
+            options.get("ttl", 10.0),
+            options.get("auto_renew", True),
+            options.get("cancel_on_loss", True),
+            options.get("max_hold"),
+            options.get("deadline", 5.0),
+            options.get("owner", "") or process_name(),
+            options.get("await_release", True),
+            options.get("namespace", "ap"),
         )
+
+
+@functools.lru_cache(maxsize=512, typed=True)  # locks are often made where they are used, always with the same options
+def _checked(
+    ttl: Seconds,
+    auto_renew: bool,
+    cancel_on_loss: bool,
+    max_hold: Seconds | None,
+    deadline: Seconds,
+    owner: str,
+    await_release: bool,
+    namespace: str,
+) -> Options:
+    if "\n" in owner:
+        raise ValueError(f"owner must be one line, got {owner!r}")
+    millis = to_milliseconds(ttl, "ttl")
+    return Options(
+        ttl=millis / 1000,
+        ttl_ms=millis,
+        auto_renew=auto_renew,
+        cancel_on_loss=cancel_on_loss,
+        max_hold=None if max_hold is None else to_seconds(max_hold, "max_hold"),
+        deadline=to_seconds(deadline, "deadline"),
+        owner=owner,
+        await_release=await_release,
+        namespace=namespace,
+    )
+
+
+def readable(key: Key) -> str:
+    """A key as messages show it."""
+    return key if isinstance(key, str) else key.decode("utf-8", "backslashreplace")

@@ -11,7 +11,7 @@ from aredis_patterns.locks._lease import Lease
 from aredis_patterns.locks._lockable import Lockable
 from aredis_patterns.locks._options import Options
 from aredis_patterns.locks._site import Site
-from aredis_patterns.locks._waiting import Waiter, obtain_within
+from aredis_patterns.locks._waiting import Waiter, obtain, obtain_within
 from aredis_patterns.types import RedisClient
 
 __all__ = ["QueuedLock"]
@@ -23,8 +23,8 @@ MOST_LATE_ANSWERS: Final = 3
 class QueuedLock(Lockable):
     """Finds its site in the running loop, and waits there."""
 
-    def __init__(self, client: RedisClient, options: Options) -> None:
-        super().__init__(client, options)
+    def __init__(self, client: RedisClient, key: str, options: Options) -> None:
+        super().__init__(client, key, options)
         self._site: Site | None = None
 
     @abstractmethod
@@ -45,7 +45,10 @@ class QueuedLock(Lockable):
             raise LockAlreadyHeld(self.key, "this task holds it, and would wait for itself")
         for _ in range(MOST_LATE_ANSWERS):
             waiter = Waiter(site.runtime.loop)
-            grant = await obtain_within(site, waiter, timeout)
+            if timeout is None:
+                grant = await obtain(site, waiter, wait=True)
+            else:
+                grant = await obtain_within(site, waiter, timeout)
             if grant is None:
                 return None
             lease = site.lease(waiter, grant)

@@ -9,7 +9,7 @@ from aredis_patterns.exceptions import LockAlreadyHeld
 from aredis_patterns.locks._answers import Answer, Released
 from aredis_patterns.locks._keys import ReadWriteKeys, read_write_keys
 from aredis_patterns.locks._lease import Lease
-from aredis_patterns.locks._options import LeaseOptions, Options
+from aredis_patterns.locks._options import LeaseOptions, Options, readable
 from aredis_patterns.locks._queued import QueuedLock
 from aredis_patterns.locks._renewal import Renewer
 from aredis_patterns.locks._scripts import post_rw_release, rw_acquire, rw_release
@@ -36,11 +36,11 @@ class ReadWriteLock:
     """
 
     def __init__(self, client: RedisClient, key: Key, **options: Unpack[LeaseOptions]) -> None:
-        checked = Options.checked(key, **options)
-        self.key: Final = checked.key
+        checked = Options.checked(**options)
+        self.key: Final = readable(key)
         self.keys: Final = read_write_keys(checked.namespace, key)
-        self._read: Final = ReadWriteSide(client, self.keys, checked, "r")
-        self._write: Final = ReadWriteSide(client, self.keys, checked, "w")
+        self._read: Final = ReadWriteSide(client, self.key, self.keys, checked, "r")
+        self._write: Final = ReadWriteSide(client, self.key, self.keys, checked, "w")
         self._read.other, self._write.other = self._write, self._read
 
     def read(self) -> ReadWriteSide:
@@ -61,13 +61,15 @@ class ReadWriteSide(QueuedLock):
 
     other: ReadWriteSide
 
-    def __init__(self, client: RedisClient, keys: ReadWriteKeys, options: Options, kind: Literal["r", "w"]) -> None:
-        super().__init__(client, options)
+    def __init__(
+        self, client: RedisClient, key: str, keys: ReadWriteKeys, options: Options, kind: Literal["r", "w"]
+    ) -> None:
+        super().__init__(client, key, options)
         self.kind: Final[Literal["r", "w"]] = kind
         self.keys: Final = keys
 
     def _make_site(self) -> Site:
-        return _SideSite(self._client, self.keys, self.options, self.counts, self.kind)
+        return _SideSite(self._client, self, self.counts)
 
     async def _take(self, timeout: float | None) -> Lease | None:
         task = asyncio.current_task()
@@ -79,17 +81,10 @@ class ReadWriteSide(QueuedLock):
 class _SideSite(Site):
     exclusive = False
 
-    def __init__(
-        self,
-        client: RedisClient,
-        keys: ReadWriteKeys,
-        options: Options,
-        counts: dict[str, int],
-        kind: Literal["r", "w"],
-    ) -> None:
-        super().__init__(client, keys.held, options, counts)
-        self._keys: Final = keys
-        self._kind: Final = kind
+    def __init__(self, client: RedisClient, side: ReadWriteSide, counts: dict[str, int]) -> None:
+        super().__init__(client, side.key, side.keys.held, side.options, counts)
+        self._keys: Final = side.keys
+        self._kind: Final = side.kind
 
     @property
     def renewer(self) -> Renewer:

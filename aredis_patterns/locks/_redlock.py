@@ -15,7 +15,7 @@ from aredis_patterns.locks._answers import Answer
 from aredis_patterns.locks._keys import LockKeys, lock_keys
 from aredis_patterns.locks._lease import Lease
 from aredis_patterns.locks._lockable import Lockable
-from aredis_patterns.locks._options import LeaseOptions, Options
+from aredis_patterns.locks._options import LeaseOptions, Options, readable
 from aredis_patterns.locks._quorum import Poll
 from aredis_patterns.locks._renewal import Renewals, Renewer
 from aredis_patterns.locks._scripts import fence_raise, lock_acquire, lock_release, lock_renew, post_lock_release
@@ -61,7 +61,7 @@ class Redlock(Lockable):
             raise ValueError("Redlock needs at least one client")
         if len(set(map(id, clients))) < len(clients):
             raise ValueError("Redlock needs a different client for each server")
-        super().__init__(clients[0], Options.checked(key, **options))
+        super().__init__(clients[0], readable(key), Options.checked(**options))
         if node_timeout is None:
             node_timeout = max(0.05, self.options.ttl / 20)
         self.node_timeout: Final = to_seconds(node_timeout, "node_timeout")
@@ -84,7 +84,7 @@ class Redlock(Lockable):
     def _here(self) -> _RedlockSite:
         site = self._site
         if site is None or site.renewals.loop is not asyncio.get_running_loop():
-            site = self._site = _RedlockSite(self._clients, self.keys, self.options, self.node_timeout)
+            site = self._site = _RedlockSite(self._clients, self.key, self.keys, self.options, self.node_timeout)
         return site
 
     async def _take(self, timeout: float | None) -> Lease | None:
@@ -113,9 +113,11 @@ class _Node(NamedTuple):
 class _RedlockSite:
     """Implements `Issuer` and `Renewer` over all servers."""
 
-    def __init__(self, clients: Sequence[RedisClient], keys: LockKeys, options: Options, node_timeout: float) -> None:
+    def __init__(
+        self, clients: Sequence[RedisClient], key: str, keys: LockKeys, options: Options, node_timeout: float
+    ) -> None:
         self.renewals = Renewals(asyncio.get_running_loop())
-        self.key = options.key
+        self.key = key
         self.ttl = options.ttl
         self.nodes: Final = [_Node(lane_of(client), not isinstance(client, RedisCluster)) for client in clients]
         self._keys: Final = keys

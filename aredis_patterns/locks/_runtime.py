@@ -19,7 +19,7 @@ from aredis_patterns.locks._lease import Lease
 from aredis_patterns.locks._renewal import Renewals
 from aredis_patterns.locks._scripts import lock_renew, permit_renew
 from aredis_patterns.locks._waiting import Room
-from aredis_patterns.pipelining import lane_of
+from aredis_patterns.pipelining import Inbox, inbox_of, lane_of
 from aredis_patterns.pipelining._per_loop import PerLoop
 from aredis_patterns.types import RedisClient
 
@@ -46,6 +46,7 @@ class Runtime:
         self.lock_renewer: Final = BatchRenewer(self._renew_locks, grouped=self.cluster)
         self.permit_renewer: Final = BatchRenewer(self._renew_permits, grouped=self.cluster)
         self._rooms: weakref.WeakValueDictionary[str, Room] = weakref.WeakValueDictionary()
+        self._inboxes: dict[str, Inbox] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._told = False
         self.closed = False
@@ -61,6 +62,13 @@ class Runtime:
         if room is None:
             room = self._rooms[key] = Room(self.loop)
         return room
+
+    def inbox(self, client: RedisClient, namespace: str) -> Inbox:
+        """The inbox of a namespace."""
+        found = self._inboxes.get(namespace)
+        if found is None or found.closed:
+            found = self._inboxes[namespace] = inbox_of(client, namespace)
+        return found
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run in the background, until closed."""

@@ -6,7 +6,7 @@ from typing import Final, Unpack
 
 from aredis_patterns.locks._answers import Answer, Released
 from aredis_patterns.locks._keys import LockKeys, permit_keys
-from aredis_patterns.locks._options import LeaseOptions, Options
+from aredis_patterns.locks._options import LeaseOptions, Options, readable
 from aredis_patterns.locks._queued import QueuedLock
 from aredis_patterns.locks._renewal import Renewer
 from aredis_patterns.locks._scripts import (
@@ -48,7 +48,7 @@ class Semaphore(QueuedLock):
                 raise ValueError(f"{name} is a whole number, 1 or more, got {value!r}")
         if weight > limit:
             raise ValueError(f"weight {weight} never fits into a limit of {limit}")
-        super().__init__(client, Options.checked(key, **options))
+        super().__init__(client, readable(key), Options.checked(**options))
         self.limit: Final = limit
         self.weight: Final = weight
         self.keys: Final = permit_keys(self.options.namespace, key)
@@ -69,7 +69,7 @@ class _SemaphoreSite(Site):
     exclusive = False
 
     def __init__(self, client: RedisClient, semaphore: Semaphore, counts: dict[str, int]) -> None:
-        super().__init__(client, semaphore.keys.held, semaphore.options, counts)
+        super().__init__(client, semaphore.key, semaphore.keys.held, semaphore.options, counts)
         self._keys: Final[LockKeys] = semaphore.keys
         self._limit: Final = semaphore.limit
         self._weight: Final = semaphore.weight

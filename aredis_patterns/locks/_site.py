@@ -15,7 +15,6 @@ from aredis_patterns.locks._options import Options
 from aredis_patterns.locks._renewal import Renewer
 from aredis_patterns.locks._runtime import runtime_of
 from aredis_patterns.locks._waiting import GUARD, Grant, Waiter
-from aredis_patterns.pipelining import inbox_of
 from aredis_patterns.types import RedisClient
 
 __all__ = ["Site"]
@@ -28,12 +27,12 @@ class Site(ABC):
     exclusive = True
     """Whether a second lease in this process means that the first was lost."""
 
-    def __init__(self, client: RedisClient, place: str, options: Options, counts: dict[str, int]) -> None:
+    def __init__(self, client: RedisClient, key: str, place: str, options: Options, counts: dict[str, int]) -> None:
         self.runtime = runtime_of(client)
         self.renewals = self.runtime.renewals
-        self.inbox = inbox_of(client, options.namespace)
+        self.inbox = self.runtime.inbox(client, options.namespace)
         self.room = self.runtime.room(place)
-        self.key = options.key
+        self.key = key
         self.ttl = options.ttl
         self.commands: Final = self.runtime.commands
         self.options: Final = options

@@ -13,7 +13,7 @@ import socket
 
 __all__ = ["next_token", "process_name"]
 
-_prefix = ""
+_prefix = _name = ""
 _counter = itertools.count()
 
 
@@ -24,12 +24,15 @@ def next_token() -> str:
 
 def process_name() -> str:
     """What `info` shows of a holder that gave itself no name: host and process."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+    global _name
+    if not _name:
+        _name = f"{socket.gethostname()}:{os.getpid()}"
+    return _name
 
 
 def _draw() -> None:
-    global _prefix, _counter
-    _prefix = secrets.token_hex(12) + "-"
+    global _prefix, _counter, _name
+    _prefix, _name = secrets.token_hex(12) + "-", ""
     _counter = itertools.count()
 
 

@@ -48,6 +48,11 @@ class Inbox:
         return self._subscription is not None and self._subscription.live
 
     @property
+    def closed(self) -> bool:
+        """Whether its client was closed: `inbox_of` gives another one."""
+        return self._listener.closed
+
+    @property
     def waiting(self) -> int:
         """How many are expected to be woken."""
         return len(self._waiters)

@@ -51,6 +51,7 @@ class Listener:
     def __init__(self, pool: ConnectionPool | None = None, *, heartbeat: float = HEARTBEAT, fast: bool = True) -> None:
         self.loop = asyncio.get_running_loop()
         self.inboxes: dict[str, Inbox] = {}
+        self.closed = False
         self._options: dict[str, Any] = {"heartbeat": heartbeat, "fast": fast}
         self._ears: dict[str, Ear] = {}
         if pool is not None:
@@ -88,6 +89,7 @@ class Listener:
 
     async def close(self) -> None:
         """End all subscriptions."""
+        self.closed = True
         await asyncio.gather(*(ear.close() for ear in self._ears.values()))
 
     def abandon(self) -> None:
