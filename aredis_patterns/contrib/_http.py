@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 from redis.exceptions import RedisError
 
@@ -20,10 +20,12 @@ __all__ = [
     "PROBLEM_JSON",
     "RETRY_WHEN_UNAVAILABLE",
     "TROUBLE",
+    "HeaderChoice",
     "client_address",
     "new_headers",
     "problem_body",
     "refusal",
+    "result_headers",
     "unavailable",
 ]
 
@@ -36,6 +38,19 @@ TROUBLE: Final = (RedisError, PatternError, OSError)
 
 _log: Final = logging.getLogger("aredis_patterns.contrib")
 _NO_ADDRESS: Final = "unknown"
+
+
+HeaderChoice: TypeAlias = Literal["draft", "legacy", "both", "none"]
+"""Which headers tell the client about its limit. `Retry-After` comes with a refusal in any case."""
+
+
+def result_headers(result: RateLimitResult, choice: HeaderChoice) -> dict[str, str]:
+    """The headers of a result."""
+    if choice == "both":
+        return result.headers() | result.headers(style="legacy")
+    if choice == "none":
+        return {name: value for name, value in result.headers().items() if name == "Retry-After"}
+    return result.headers(style=choice)
 
 
 def refusal(result: RateLimitResult) -> dict[str, Any]:
@@ -99,7 +114,7 @@ def _address(text: str) -> str | None:
 
 
 def _why(result: RateLimitResult) -> str:
-    if result.source != "redis":
+    if result.source == "fail-closed":
         return "the rate limit could not be checked"
     if result.retry_after is None:
         return f"the cost of this request, {result.cost}, is above the limit of {result.limit}"

@@ -1,6 +1,6 @@
 """Rate limits, sessions, locks and cached values for FastAPI: dependencies, and keys from a request.
 
-    @app.get("/items", dependencies=[Depends(RateLimit("items_limiter", key=by_user()))])
+    @app.get("/items", dependencies=[Depends(RateLimit("100/minute", key=by_user()))])
     async def items(session: CurrentSession): ...
 
 Only translates: connection to key, result to headers and errors. What is allowed is decided by the limiter.
@@ -9,7 +9,7 @@ Only translates: connection to key, result to headers and errors. What is allowe
 from __future__ import annotations
 
 from collections.abc import MutableMapping
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias, Unpack
 
 from fastapi import Depends, HTTPException, Request, Response, WebSocketException
 from fastapi.exception_handlers import http_exception_handler
@@ -18,33 +18,42 @@ from starlette.requests import HTTPConnection
 
 from aredis_patterns.contrib._caching_asgi import Cached, stored_response
 from aredis_patterns.contrib._cookies import SessionCookie
-from aredis_patterns.contrib._http import new_headers
-from aredis_patterns.contrib._locks_fastapi import locked
-from aredis_patterns.contrib._sessions import CSRF_FIELD, CSRF_HEADER, RequestSession, is_safe
-from aredis_patterns.contrib._sessions_asgi import SessionMiddleware, session_of
-from aredis_patterns.contrib.starlette import (
+from aredis_patterns.contrib._http import HeaderChoice, new_headers, result_headers
+from aredis_patterns.contrib._limit_keys import (
     CostFunction,
+    Costs,
     KeyFunction,
-    RateLimitMiddleware,
-    Undecided,
+    Keys,
     by_header,
     by_ip,
     by_route,
     by_user,
+)
+from aredis_patterns.contrib._limits_asgi import (
+    AnyLimiter,
+    LimitSource,
+    RateLimitMiddleware,
+    Undecided,
     can_answer,
     charge,
-    health_route,
-    metrics_route,
     refusal_response,
 )
-from aredis_patterns.ratelimit import Limiter, RateLimitResult
+from aredis_patterns.contrib._locks_fastapi import locked
+from aredis_patterns.contrib._monitoring_asgi import health_route, metrics_route
+from aredis_patterns.contrib._sessions import CSRF_FIELD, CSRF_HEADER, RequestSession, is_safe
+from aredis_patterns.contrib._sessions_asgi import SessionMiddleware, session_of
+from aredis_patterns.ratelimit import Limit, LimiterOptions, RateLimitResult
+from aredis_patterns.types import RedisClient
 
 __all__ = [
     "Cached",
     "CostFunction",
+    "Costs",
     "CurrentSession",
     "CurrentUser",
+    "HeaderChoice",
     "KeyFunction",
+    "Keys",
     "RateLimit",
     "RateLimitMiddleware",
     "RateLimited",
@@ -77,33 +86,53 @@ class RateLimited(HTTPException):
 class RateLimit:
     """A dependency that charges each request, or WebSocket, to a limiter: one round trip.
 
+        @app.get("/items", dependencies=[Depends(RateLimit("100/minute burst 20", key=by_user()))])
+
     The limit's headers are on the response, also when it is refused: 429 with problem+json and Retry-After. (FastAPI lets
     a dependency add headers to what a route *returns* as data. Where a route makes its own `Response` or raises, use
     `RateLimitMiddleware`, which adds them to everything.) A WebSocket is refused before it is accepted. When nobody can
     decide (`on_error="raise"`), the answer is 503.
 
     Args:
-        limiter: a `Limiter`, or the name of one in `app.state`, looked up at each request; so it may be made in the
-            lifespan of the application. Nothing else has to be set up.
-        key: whose bucket; default by_ip(). cost: a number, or a function. Both may be async.
+        limit: a `Limit` or its text, for a token bucket on `redis`; a `Limiter` or `MultiLimiter`; or the name of one in
+            `app.state`, looked up at each request, so it may be made in the lifespan of the application. Text that is no
+            limit is a ValueError here.
+        key: whose bucket; default by_ip(). cost: a number, or a function. Both may be async; for a MultiLimiter they may
+            give one for each limit.
+        redis: for a limit: a client, or the name of one in `app.state` or in the state of the lifespan (which mounted
+            applications see, too); default "redis".
+        headers: "draft", "legacy" (X-RateLimit-*), "both", or "none".
+        options: those of `Limiter`, for a limit. Without a `name` each route counts by itself; with one, all that have
+            the same name and key count together.
 
     As a parameter it gives the `RateLimitResult`: `result: Annotated[RateLimitResult, Depends(RateLimit(limiter))]`.
     An exception handler of your own for 429, for `HTTPException` or for `RateLimited` goes before ours.
     """
 
-    def __init__(self, limiter: Limiter | str, *, key: KeyFunction | None = None, cost: int | CostFunction = 1) -> None:
-        self.limiter: Final = limiter
+    def __init__(
+        self,
+        limit: AnyLimiter | Limit | str,
+        *,
+        key: KeyFunction | None = None,
+        cost: Costs | CostFunction = 1,
+        redis: RedisClient | str = "redis",
+        headers: HeaderChoice = "draft",
+        **options: Unpack[LimiterOptions],
+    ) -> None:
+        self.limit: Final = limit
         self.key: Final = key or by_ip()
         self.cost: Final = cost
+        self.headers: Final[HeaderChoice] = headers
+        self._source: Final = LimitSource(limit, redis, options, per_route=True)
 
     async def __call__(self, connection: HTTPConnection, response: Response) -> RateLimitResult:
         try:
-            result = await charge(connection, self.limiter, self.key, self.cost)
+            result = await charge(connection, self._source, self.key, self.cost)
         except Undecided as undecided:
             raise _refused(connection, undecided.response) from undecided
         if not result:
-            raise _refused(connection, refusal_response(result))
-        response.headers.update(new_headers(result.headers(), response.headers.keys()))
+            raise _refused(connection, refusal_response(result, self.headers))
+        response.headers.update(new_headers(result_headers(result, self.headers), response.headers.keys()))
         return result
 
 

@@ -163,7 +163,7 @@ class Outcomes:
 
     def _look_how_near(self, key: str | bytes, result: RateLimitResult) -> None:
         """Tell the hook once each time the mark is crossed, not with every hit above it."""
-        mark = result.limit.capacity * (1 - self._near)
+        mark = result.limit.capacity - result.limit.capacity * self._near + 1e-6  # 0.8 of 10 leaves 2
         if self._hook is not None and result.remaining <= mark < result.remaining + result.cost:
             text = key if isinstance(key, str) else key.decode("utf-8", "backslashreplace")
             try:

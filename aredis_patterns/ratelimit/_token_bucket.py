@@ -18,7 +18,8 @@ class TokenBucketLimiter(Limiter):
     Guarantee: in any time t at most burst + amount * t / period units pass; with the burst left at `amount`, that is
     twice the limit in the worst trailing window, so choose a burst to bound it. Nothing is rounded: neither rate nor
     wait. Cost: one round trip, one short string per key (about 100 bytes), gone when the bucket is full again.
-    Complexity O(1). Prefer `SlidingWindowLogLimiter` where no period may ever see more than the limit.
+    Complexity O(1). When the limit changes the tokens stay: a lower burst cuts them off, a higher one fills with time.
+    Prefer `SlidingWindowLogLimiter` where no period may ever see more than the limit.
 
         limiter = TokenBucketLimiter(redis, "100/minute burst 20")
         result = await limiter.hit("user:1", cost=3)
