@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from datetime import tzinfo
 from typing import Any, Final, TypedDict
 
 from aredis_patterns._core.calendar import Day, Period, check_period
 from aredis_patterns._core.checks import check_whole
 from aredis_patterns._core.durations import to_seconds
-from aredis_patterns.analytics._days import Days
-from aredis_patterns.analytics._expression import Expression, Leaf, compile_counts, union_of
+from aredis_patterns.analytics._days import Days, When
+from aredis_patterns.analytics._expression import Expression, Leaf, compile_counts, intersection_of, union_of
 from aredis_patterns.analytics._keys import ActivityKeys
 from aredis_patterns.analytics._reports import Reports
-from aredis_patterns.analytics._scripts import evaluate_sets, mark_active, of_the_right_type
+from aredis_patterns.analytics._scripts import Status, evaluate_sets, mark_active, of_the_right_type
 from aredis_patterns.pipelining import lane_of
 from aredis_patterns.types import Command, RedisClient, Seconds
 
@@ -125,13 +125,11 @@ class ActivityTracker(Reports):
 
     async def active_all_days(self, days: Iterable[Day], *, event: str = "active") -> int:
         """How many did this on every one of these days. One round trip."""
-        found: list[Expression] = [self.day(day, event=event) for day in days]
-        return await _all_of(found).count()
+        return await intersection_of([self.day(day, event=event) for day in days]).count()
 
     async def active_any_day(self, days: Iterable[Day], *, event: str = "active") -> int:
         """How many did this on one of these days at least. One round trip."""
-        found: list[Expression] = [self.day(day, event=event) for day in days]
-        return await union_of(_not_empty(found)).count()
+        return await union_of([self.day(day, event=event) for day in days]).count()
 
     async def count_many(self, expressions: Sequence[Expression]) -> list[int]:
         """Count several sets in one round trip; what they share is computed once."""
@@ -140,7 +138,7 @@ class ActivityTracker(Reports):
         for expression in expressions:
             if expression.tracker is not self:
                 raise ValueError(f"{expression!r} is a set of another tracker")
-        program = compile_counts(expressions)
+        program = compile_counts(tuple(expressions))
         scratch = [self._keys.scratch(number) for number in range(1, program.scratch + 1)]
         return await evaluate_sets(
             self._commands,
@@ -208,22 +206,11 @@ class ActivityTracker(Reports):
     async def _mark(self, ids: list[int], at: Day | None, event: str, value: int) -> None:
         when = self._days.when(at)
         for _ in range(3):  # midnight may strike, and the clocks may differ
-            chunks = [ids[n : n + CHUNK] for n in range(0, len(ids), CHUNK)]
-            replies = await asyncio.gather(
-                *(
-                    mark_active(
-                        self._commands,
-                        day=self._keys.day(event, when.day),
-                        value=value,
-                        opens=when.opens,
-                        closes=when.closes,
-                        expires=when.expires,
-                        ids=chunk,
-                        deadline=self._deadline,
-                    )
-                    for chunk in chunks
-                )
-            )
+            if len(ids) <= CHUNK:  # nearly always: no task is needed for one script
+                replies = [await self._send(ids, when, event, value)] if ids else []
+            else:
+                chunks = [ids[n : n + CHUNK] for n in range(0, len(ids), CHUNK)]
+                replies = await asyncio.gather(*(self._send(chunk, when, event, value) for chunk in chunks))
             turned = [reply.number for reply in replies if reply.status == 1]
             if any(reply.status == 2 for reply in replies):
                 break
@@ -233,6 +220,18 @@ class ActivityTracker(Reports):
             when = self._days.today()
         raise self._days.closed(when.day)
 
+    def _send(self, ids: list[int], when: When, event: str, value: int) -> Coroutine[Any, Any, Status]:
+        return mark_active(
+            self._commands,
+            day=self._keys.day(event, when.day),
+            value=value,
+            opens=when.opens,
+            closes=when.closes,
+            expires=when.expires,
+            ids=ids,
+            deadline=self._deadline,
+        )
+
     def _key(self, at: Day | None, event: str) -> str:
         return self._keys.day(event, self._days.today().day if at is None else self._days.calendar.date_of(at))
 
@@ -240,19 +239,6 @@ class ActivityTracker(Reports):
         return (
             f"<ActivityTracker {self.name!r}, ids to {self.max_id}, kept {self._days.retention_ms / 86_400_000:g} days>"
         )
-
-
-def _not_empty(expressions: list[Expression]) -> list[Expression]:
-    if not expressions:
-        raise ValueError("name a day at least")
-    return expressions
-
-
-def _all_of(expressions: list[Expression]) -> Expression:
-    first, *rest = _not_empty(expressions)
-    for each in rest:
-        first = first & each
-    return first
 
 
 async def _raise(error: BaseException) -> None:

@@ -34,10 +34,11 @@ class Days:
 
     def today(self) -> When:
         """Today on the server, as far as we know; the script checks it."""
-        if self._today is None or not self._today.opens <= self.clock.now_ms() < self._today.closes:
-            span = self.span(self.calendar.date_at(self.clock.now_ms()))
-            self._today = When(span.first, span.start_ms, span.end_ms, span.end_ms + self.retention_ms)
-        return self._today
+        now, known = self.clock.now_ms(), self._today
+        if known is None or not known.opens <= now < known.closes:
+            span = self.span(self.calendar.date_at(now))
+            known = self._today = When(span.first, span.start_ms, span.end_ms, span.end_ms + self.retention_ms)
+        return known
 
     def when(self, at: Day | None) -> When:
         """The day `at`, or today. ValueError for a naive datetime, and for a day that is yet to come."""

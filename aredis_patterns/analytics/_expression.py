@@ -14,7 +14,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import and_, or_, xor
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -23,7 +23,7 @@ from aredis_patterns._core.checks import check_whole
 if TYPE_CHECKING:
     from aredis_patterns.analytics._activity import ActivityTracker
 
-__all__ = ["Combination", "Expression", "Leaf", "Program", "compile_counts", "union_of"]
+__all__ = ["Combination", "Expression", "Leaf", "Program", "compile_counts", "intersection_of", "union_of"]
 
 CHUNK_BYTES: Final = 8192
 _FOLD: Final[Mapping[str, Callable[[int, int], int]]] = {"AND": and_, "OR": or_, "XOR": xor}
@@ -39,16 +39,16 @@ class Expression(ABC):
     tracker: ActivityTracker
 
     def __and__(self, other: Expression) -> Expression:
-        return _combine("AND", self, other)
+        return _combine("AND", (self, other))
 
     def __or__(self, other: Expression) -> Expression:
-        return _combine("OR", self, other)
+        return _combine("OR", (self, other))
 
     def __xor__(self, other: Expression) -> Expression:
-        return _combine("XOR", self, other)
+        return _combine("XOR", (self, other))
 
     def __sub__(self, other: Expression) -> Expression:
-        return _combine("DIFF", self, other)
+        return _combine("DIFF", (self, other))
 
     async def count(self) -> int:
         """How many ids are in it. One round trip, exact, atomic, O(bytes of all bitmaps in it)."""
@@ -113,13 +113,21 @@ class Leaf(Expression):
         return self.label
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=True)
 class Combination(Expression):
     """Two expressions or more under one operator: "AND", "OR", "XOR", or "DIFF" of exactly two."""
 
     tracker: ActivityTracker = field(compare=False, repr=False)
     operator: str
     parts: tuple[Expression, ...]
+    _hash: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Once per node, not once per look: a compiler asks for each node often, and hashes of parts would be hashed again.
+        object.__setattr__(self, "_hash", hash((self.operator, self.parts)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def leaves(self) -> Iterable[str]:
         for part in self.parts:
@@ -134,22 +142,29 @@ class Combination(Expression):
 
 
 def union_of(expressions: Sequence[Expression]) -> Expression:
-    """All of them together: one step however many there are."""
-    return reduce(or_, expressions)
+    """All of them together: one step however many there are. ValueError for none."""
+    return _combine("OR", expressions)
 
 
-def _combine(operator: str, left: Expression, right: Expression) -> Expression:
-    if not isinstance(right, Expression):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"only sets can be combined, got {right!r}")
-    if left.tracker is not right.tracker:
-        raise ValueError(f"only sets of one tracker can be combined, got {left!r} and {right!r}")
-    parts: list[Expression] = []
-    for side in (left, right):
+def intersection_of(expressions: Sequence[Expression]) -> Expression:
+    """What is in every one of them: one step however many there are. ValueError for none."""
+    return _combine("AND", expressions)
+
+
+def _combine(operator: str, sides: Sequence[Expression]) -> Expression:
+    if not sides:
+        raise ValueError("name a set, or a day, at least")
+    first, parts = sides[0], list[Expression]()
+    for side in sides:
+        if not isinstance(side, Expression):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"only sets can be combined, got {side!r}")
+        if side.tracker is not first.tracker:
+            raise ValueError(f"only sets of one tracker can be combined, got {first!r} and {side!r}")
         if isinstance(side, Combination) and side.operator == operator and operator != "DIFF":
             parts += side.parts  # (a & b) & c is one step of three
         else:
             parts.append(side)
-    return Combination(left.tracker, operator, tuple(parts))
+    return first if len(sides) == 1 else Combination(first.tracker, operator, tuple(parts))
 
 
 class Program(NamedTuple):
@@ -160,10 +175,11 @@ class Program(NamedTuple):
     steps: str
 
 
-def compile_counts(expressions: Sequence[Expression]) -> Program:
+@lru_cache(maxsize=128)
+def compile_counts(expressions: tuple[Expression, ...]) -> Program:
     """One program that counts each expression. What they share is computed once; registers are used again.
 
-    Pure. O(nodes).
+    Pure, O(nodes); the same question is not compiled twice in a row.
     """
     compiler = _Compiler(expressions)
     for expression in expressions:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import date
 from typing import TYPE_CHECKING
 
-from aredis_patterns._core.calendar import Day, Period, check_period
+from aredis_patterns._core.calendar import Day, Period, Span, check_period
 from aredis_patterns._core.checks import check_whole
 from aredis_patterns.analytics._records import CohortRow, Funnel, FunnelStep, RetentionTable, Stickiness
 
@@ -58,8 +58,14 @@ class Reports:
         calendar, today = self._days.calendar, self._days.today().day
         newest = today if start is None else calendar.date_of(start)
         rows = calendar.spans(by, newest, cohorts) if start is None else calendar.following(by, newest, cohorts)
+        # Rows share their periods, so each is put together once.
+        active = {
+            span.first: self.period(by, span.first, event=activity)
+            for span in calendar.following(by, rows[0].first, cohorts + periods - 1)
+            if span.first <= today
+        }
         table = await asyncio.gather(
-            *(self._cohort(cohort, activity, by, row.first, periods, today, within) for row in rows)
+            *(self._cohort(self.period(by, row.first, event=cohort), row, periods, active, within) for row in rows)
         )
         return RetentionTable(
             by=by,
@@ -110,22 +116,12 @@ class Reports:
         return dict(zip(wanted, counts, strict=True))
 
     async def _cohort(
-        self,
-        cohort: str,
-        activity: str,
-        by: Period,
-        first: date,
-        periods: int,
-        today: date,
-        within: Expression | None,
+        self, members: Expression, row: Span, periods: int, active: dict[date, Expression], within: Expression | None
     ) -> list[int]:
-        members = self.period(by, first, event=cohort)
         if within is not None:
             members = members & within
-        later = [span for span in self._days.calendar.following(by, first, periods) if span.first <= today]
-        return await self.count_many(
-            [members, *(members & self.period(by, span.first, event=activity) for span in later)]
-        )
+        since = [first for first in active if first >= row.first][:periods]
+        return await self.count_many([members, *(members & active[first] for first in since)])
 
     def _within(self, event: str, first: Day | None, last: Day | None, days: int) -> Expression:
         if first is not None:

@@ -45,10 +45,15 @@ async def of_the_right_type(reply: Coroutine[Any, Any, T], *keys: str) -> T:
     try:
         return await reply
     except ResponseError as error:
-        # As it is, or from within a script of Redis 7, where the code stands in front as well.
-        if "WRONGTYPE" in str(error):
-            raise WrongKeyType(keys, str(error)) from error
-        raise
+        named = _named(error, keys)
+        if named is error:
+            raise
+        raise named from error
+
+
+def _named(error: ResponseError, keys: tuple[str, ...]) -> ResponseError:
+    # The code stands in front, also when a script has met the wrong type.
+    return WrongKeyType(keys, str(error)) if "WRONGTYPE" in str(error) else error
 
 
 async def mark_active(

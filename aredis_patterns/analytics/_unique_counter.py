@@ -88,8 +88,11 @@ class UniqueCounter:
         visitors = [encode_visitor(visitor) for visitor in visitor_ids]
         when = self._days.when(at)
         for _ in range(3):
-            chunks = [visitors[n : n + CHUNK] for n in range(0, len(visitors), CHUNK)]
-            replies = await asyncio.gather(*(self._track(page, chunk, when) for chunk in chunks))
+            if len(visitors) <= CHUNK:  # nearly always: no task is needed for one script
+                replies = [await self._track(page, visitors, when)] if visitors else []
+            else:
+                chunks = [visitors[n : n + CHUNK] for n in range(0, len(visitors), CHUNK)]
+                replies = await asyncio.gather(*(self._track(page, chunk, when) for chunk in chunks))
             if any(reply.status == 2 for reply in replies):
                 raise self._days.closed(when.day)
             turned = [reply.number for reply in replies if reply.status == 1]

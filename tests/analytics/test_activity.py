@@ -322,10 +322,10 @@ def test_what_is_shared_is_computed_once_and_registers_are_used_again() -> None:
     tracker = ActivityTracker(Redis(port=1), "t", retention=60)
     a, b, c = (tracker.day(date(2026, 11, number)) for number in (1, 2, 3))
     cohort = a | b
-    program = compile_counts([cohort, cohort & c, cohort & a, (cohort & c) - a])
+    program = compile_counts((cohort, cohort & c, cohort & a, (cohort & c) - a))
     assert program.sets == [key for leaf in (a, b, c) for key in leaf.leaves()]
     assert program.steps.count('"OR"') == 1
     assert program.steps.count('"AND"') == 3
     assert program.scratch <= 3
-    assert compile_counts([a & b & c]).steps == '[["AND",4,1,2,3],["COUNT",4]]'
+    assert compile_counts((a & b & c,)).steps == '[["AND",4,1,2,3],["COUNT",4]]'
     assert repr((a & b) - tracker.flag("staff")) == "((active 2026-11-01 & active 2026-11-02) - flag staff)"
