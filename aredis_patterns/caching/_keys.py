@@ -106,6 +106,8 @@ class CacheKeys:
 
 def tag_names(tags: Iterable[str]) -> tuple[str, ...]:
     """Tags as the scripts know them: no blanks, never a name of ours, no longer than a part of a key; each once."""
+    if tags == ():
+        return ()
     if isinstance(tags, (str, bytes)):
         raise TypeError(f"tags is a list of tags, got {tags!r}")
     return tuple(dict.fromkeys(_tag_name(tag) for tag in tags))

@@ -35,7 +35,8 @@ class Sight(NamedTuple):
     stored: bytes
 
 
-_Batch = dict[str, tuple[EntryKeys, list["asyncio.Future[Sight | None]"]]]
+_Asked = tuple[EntryKeys, list["asyncio.Future[Sight | None]"]]
+_Batch = dict[str, _Asked]
 
 
 class Looks:
@@ -98,24 +99,23 @@ class Looks:
             await asyncio.wait(self._tasks)
 
     def _send(self, shard: ShardKeys) -> None:
-        batch = self._batches.pop(shard)
-        task = self._loop.create_task(self._answer(shard, batch))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        """All that was asked for in this tick goes out now, back to back."""
+        everybody = list(self._batches.pop(shard).values())
+        for start in range(0, len(everybody), MOST_KEYS):
+            task = self._loop.create_task(self._answer(shard, everybody[start : start + MOST_KEYS]))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, shard: ShardKeys, batch: _Batch) -> None:
+    async def _answer(self, shard: ShardKeys, asked: list[_Asked]) -> None:
         self._asking += 1
-        everybody = list(batch.values())
         try:
-            for start in range(0, len(everybody), MOST_KEYS):
-                part = everybody[start : start + MOST_KEYS]
-                sights = await self._fetch(shard, [keys for keys, _ in part], with_ttl=self._with_ttl)
-                for (_, waiters), sight in zip(part, sights, strict=True):
-                    for waiter in waiters:
-                        if not waiter.done():
-                            waiter.set_result(sight)
+            sights = await self._fetch(shard, [keys for keys, _ in asked], with_ttl=self._with_ttl)
+            for (_, waiters), sight in zip(asked, sights, strict=True):
+                for waiter in waiters:
+                    if not waiter.done():
+                        waiter.set_result(sight)
         except Exception as error:
-            for _, waiters in everybody:
+            for _, waiters in asked:
                 for waiter in waiters:
                     if not waiter.done():
                         waiter.set_exception(error)
