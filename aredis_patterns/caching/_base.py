@@ -155,11 +155,24 @@ class CacheBase(Generic[T]):
         tags: tuple[str, ...],
         *,
         with_ttl: bool = False,
+        looked: bool = False,
+        offline: bool = False,
+        asked: int | None = None,
     ) -> tuple[Any, Answer]:
         """The decoded value and its story. What cannot be read is loaded anew, once."""
         unreadable = ""
         while True:
-            answer = await here.answer(keys, loader, ttl=ttl, tags=tags, unreadable=unreadable, with_ttl=with_ttl)
+            answer = await here.answer(
+                keys,
+                loader,
+                ttl=ttl,
+                tags=tags,
+                unreadable=unreadable,
+                with_ttl=with_ttl,
+                looked=looked,
+                offline=offline,
+                asked=asked,
+            )
             try:
                 value = self._decode(answer)
             except DecodeError:

@@ -55,6 +55,11 @@ class Breaker:
         """Whether nobody should ask now."""
         return self._until > 0.0 and time.monotonic() < self._until
 
+    @property
+    def idle(self) -> bool:
+        """Whether it has nothing against asking, and nothing to remember of it."""
+        return self._until == 0.0
+
     def may_ask(self) -> bool:
         """Whether this caller may ask. In the half-open state the first one may, and the others do not until it is done."""
         if self._until == 0.0:

@@ -54,18 +54,20 @@ class Here:
         tags: Sequence[str] = (),
         unreadable: str = "",
         looked: bool = False,
+        offline: bool = False,
         with_ttl: bool = False,
         gated: bool = True,
+        asked: int | None = None,
         on_wait: Callable[[], None] | None = None,
     ) -> Answer:
-        """What is there, or what is loaded. `looked`: it is known that there is nothing to be found by a look."""
+        """What is there, or what is loaded. `looked`: a look has found nothing, or Redis to be `offline`."""
         shared = self._shared
         ahead = shared.policy.ahead(ttl, shared.counts.load_seconds) if shared.policy.looks_at_ttl else 0
-        asked = moment()
+        asked = moment() if asked is None else asked
         while True:
             flight = self.loads.current(keys.value)
             if flight is None or flight.answered:
-                offline = bool(shared.owed) and shared.owed.covers(keys.value)
+                offline = offline or (bool(shared.owed) and shared.owed.covers(keys.value))
                 if offline:
                     pass
                 elif not (looked or tags or shared.tagged or unreadable):
@@ -75,8 +77,6 @@ class Here:
                 elif not shared.breaker.may_ask():
                     offline = True
                 flight, looked = self.loads.current(keys.value), False
-            else:
-                offline = False
             if flight is None or flight.answered:
                 flight = Flight(
                     keys,
@@ -97,6 +97,7 @@ class Here:
             answer = await flight.join(asked)
             if answer is not None:
                 return answer
+            offline = False
 
     async def refresh(self, keys: EntryKeys, loader: Loader, *, ttl: int | None, tags: Sequence[str]) -> Answer:
         """Load now, whatever is there, and whoever else loads."""
@@ -158,6 +159,19 @@ class Here:
         if self.near is not None:
             self.near.clear()
 
+    def is_due(self, keys: EntryKeys, sight: Sight, ttl: int | None) -> bool:
+        """Whether somebody should renew this value now, and nobody in this process does."""
+        if sight.left < 0:
+            return False
+        policy = self._shared.policy
+        ahead = policy.ahead(ttl, self._shared.counts.load_seconds) if policy.looks_at_ttl else 0
+        return is_due(sight, ahead) and not self.loads.refreshing(keys.value)
+
+    def must_do_without(self, error: Exception) -> None:
+        """Redis did not answer: raise, unless this cache loads without it."""
+        if not is_outage(error) or self._shared.policy.on_error == "raise":
+            raise error
+
     async def _look(self, keys: EntryKeys, with_ttl: bool) -> tuple[Sight | None, bool]:
         """What is stored, and whether Redis is out of reach."""
         shared = self._shared
@@ -166,8 +180,7 @@ class Here:
         try:
             return await self.looks.look(keys, with_ttl=with_ttl), False
         except (RedisError, OSError) as error:
-            if not is_outage(error) or shared.policy.on_error == "raise":
-                raise
+            self.must_do_without(error)
             return None, True
 
     async def open(self) -> None:

@@ -11,10 +11,11 @@ something was invalidated, and the caller may know of the invalidation already. 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Awaitable, Sequence
+from typing import Any, Final
 
-from aredis_patterns.caching._entry import Entry, parse_entry
+from aredis_patterns.caching._entry import Entry, Payloads, parse_entry
+from aredis_patterns.caching._immutable import is_immutable
 from aredis_patterns.caching._keys import EntryKeys, ShardKeys
 from aredis_patterns.caching._near import NearTable
 from aredis_patterns.caching._shared import Shared
@@ -24,15 +25,31 @@ __all__ = ["Looks", "Sight"]
 MOST_KEYS: Final = 64
 """In one command, so that a reply of large values does not stall everybody behind it."""
 MOST_AT_ONCE: Final = 256
+SHARED: Final = -1
 
 
-class Sight(NamedTuple):
-    """What a look has found. It counts; whether it is due is for the caller to say."""
+class Sight:
+    """What a look has found, for all who share it. It counts; whether it is due is for the caller to say."""
 
-    entry: Entry
-    left: int
-    """ms of life; -1 endless or not asked for."""
-    stored: bytes
+    __slots__ = ("_value", "_wanted", "entry", "left", "stored")
+
+    def __init__(self, entry: Entry, left: int, stored: bytes) -> None:
+        self.entry: Final = entry
+        self.left: Final = left
+        """ms of life; -1 endless or not asked for."""
+        self.stored: Final = stored
+        self._value: Any = None
+        self._wanted = 0
+
+    def value(self, payloads: Payloads[Any]) -> Any:
+        """The decoded value: anew for each caller, unless nobody could change it."""
+        if self._wanted == SHARED:
+            return self._value
+        value = payloads.decode(self.entry.flags, self.entry.payload)
+        self._wanted += 1
+        if self._wanted == 2:  # looking whether it can be changed is not worth it for one
+            self._value, self._wanted = (value, SHARED) if is_immutable(value) else (None, 2)
+        return value
 
 
 _Asked = tuple[EntryKeys, list["asyncio.Future[Sight | None]"]]
@@ -51,17 +68,13 @@ class Looks:
         self._batches: dict[ShardKeys, _Batch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def look(self, keys: EntryKeys, *, with_ttl: bool = False) -> Sight | None:
-        """What is stored and counts; None when there is nothing, or when only the script can tell (tags)."""
-        if with_ttl:
-            return (await self._fetch(keys.shard, [keys], with_ttl=True))[0]
-        if not self._asking:
-            # Nobody to share with: no detour through a task.
-            self._asking += 1
-            try:
-                return (await self._fetch(keys.shard, [keys], with_ttl=self._with_ttl))[0]
-            finally:
-                self._asking -= 1
+    def look(self, keys: EntryKeys, *, with_ttl: bool = False) -> Awaitable[Sight | None]:
+        """What is stored and counts; None when there is nothing, or when only the script can tell (tags).
+
+        To be awaited at once. No coroutine where a future will do: this is what a hit costs.
+        """
+        if with_ttl or not self._asking:
+            return self._alone(keys, with_ttl or self._with_ttl)
         waiter: asyncio.Future[Sight | None] = self._loop.create_future()
         batch = self._batches.get(keys.shard)
         if batch is None:
@@ -73,7 +86,15 @@ class Looks:
         else:
             found[1].append(waiter)
             self._shared.counts.coalesced += 1
-        return await waiter
+        return waiter
+
+    async def _alone(self, keys: EntryKeys, with_ttl: bool) -> Sight | None:
+        """There is nobody to share with: no detour through a task."""
+        self._asking += 1
+        try:
+            return (await self._fetch(keys.shard, [keys], with_ttl=with_ttl))[0]
+        finally:
+            self._asking -= 1
 
     async def look_many(self, many: Sequence[EntryKeys]) -> list[Sight | None]:
         """The same for many keys: one round trip for each 256 of them."""
@@ -150,9 +171,9 @@ class Looks:
             current, *values = await shared.ask(single)
             lives = [-1] * len(values)
         epoch = None if current is None else int(current)
-        return [self._judge(stored, epoch, left) for stored, left in zip(values, lives, strict=True)]
+        return [self._judge(stored, epoch, left, with_ttl) for stored, left in zip(values, lives, strict=True)]
 
-    def _judge(self, stored: bytes | None, epoch: int | None, left: int) -> Sight | None:
+    def _judge(self, stored: bytes | None, epoch: int | None, left: int, with_ttl: bool) -> Sight | None:
         if stored is None:
             return None
         entry = parse_entry(stored)
@@ -161,6 +182,8 @@ class Looks:
         if entry.tags:
             self._shared.tagged = True
             return None
+        if entry.stale and not with_ttl:
+            return None  # stored by a cache with other options; whether it has expired only its TTL tells
         return Sight(entry, left, stored)
 
 

@@ -158,6 +158,13 @@ class Counts:
         if name is not None:
             setattr(self, name, getattr(self, name) + 1)
 
+    def count_sight(self, left: int, stale: int) -> None:
+        """One more answer that was there."""
+        if 0 <= left <= stale:
+            self.stale += 1
+        else:
+            self.hits += 1
+
     def loaded(self, seconds: float) -> None:
         """One more load, and what it took."""
         self.load_seconds = seconds if not self.load_seconds else 0.8 * self.load_seconds + 0.2 * seconds

@@ -50,6 +50,11 @@ class Shared:
     def __post_init__(self) -> None:
         self.owed = Owed(self.replay, self.counts)
 
+    @property
+    def plain(self) -> bool:
+        """Whether nothing is the matter: no tags, nothing owed, Redis in use."""
+        return not self.tagged and not self.owed and self.breaker.idle
+
     def token(self) -> str:
         """A name that nobody else has for one attempt to load or write."""
         return f"{self._prefix}{next(_numbers):x}"

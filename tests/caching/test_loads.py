@@ -572,3 +572,26 @@ async def test_a_lost_reply_to_a_read_makes_the_same_caller_the_loader(
         assert source.loads == 3
         assert await cache.get("k2") is None
         await cache.aclose()
+
+
+async def test_an_expired_value_is_not_fresh_for_a_cache_with_other_options(make_cache: Any, source: Any) -> None:
+    writer = make_cache(ttl=0.05, stale_ttl=60, jitter=0)
+    reader = make_cache(ttl=60)
+    source.rows["k"] = "old"
+    await writer.get_or_load("k", source.loader("k"))
+    assert (await reader.fetch("k", source.loader("k"))).status == "hit"
+    await asyncio.sleep(0.1)
+    source.rows["k"] = "new"
+    await reader.get_or_load("k", source.loader("k"))
+    await until(lambda: source.loads == 2)
+    assert await reader.get("k") in (MISSING, "new")
+
+
+async def test_callers_of_one_tick_share_only_what_nobody_can_change(make_cache: Any, source: Any) -> None:
+    cache = make_cache()
+    await cache.set("list", [[]])
+    await cache.set("text", "x" * 100)
+    lists = await asyncio.gather(*(cache.get_or_load("list", source.loader("list")) for _ in range(10)))
+    assert len({id(each) for each in lists}) == 10
+    texts = await asyncio.gather(*(cache.get_or_load("text", source.loader("text")) for _ in range(10)))
+    assert set(texts) == {"x" * 100}
