@@ -31,6 +31,7 @@ from aredis_patterns.contrib._http import (
 )
 from aredis_patterns.contrib._locks_aiohttp import locked
 from aredis_patterns.contrib._monitoring_aiohttp import health_handler, metrics_handler
+from aredis_patterns.contrib._push_aiohttp import event_stream, last_event_id, pump_websocket
 from aredis_patterns.contrib._sessions import RequestSession
 from aredis_patterns.contrib._sessions_aiohttp import (
     SessionSource,
@@ -58,9 +59,12 @@ __all__ = [
     "by_user",
     "csrf_protected",
     "current_session",
+    "event_stream",
     "health_handler",
+    "last_event_id",
     "locked",
     "metrics_handler",
+    "pump_websocket",
     "rate_limit_middleware",
     "rate_limited",
     "session_middleware",

@@ -20,6 +20,12 @@ from aredis_patterns.contrib._caching_asgi import Cached, stored_response
 from aredis_patterns.contrib._cookies import SessionCookie
 from aredis_patterns.contrib._http import HeaderChoice, new_headers, result_headers
 from aredis_patterns.contrib._limit_keys import (
+from aredis_patterns.contrib._http import new_headers
+from aredis_patterns.contrib._locks_fastapi import locked
+from aredis_patterns.contrib._push_asgi import EventStream, last_event_id, pump_websocket
+from aredis_patterns.contrib._sessions import CSRF_FIELD, CSRF_HEADER, RequestSession, is_safe
+from aredis_patterns.contrib._sessions_asgi import SessionMiddleware, session_of
+from aredis_patterns.contrib.starlette import (
     CostFunction,
     Costs,
     KeyFunction,
@@ -52,6 +58,7 @@ __all__ = [
     "CurrentSession",
     "CurrentUser",
     "HeaderChoice",
+    "EventStream",
     "KeyFunction",
     "Keys",
     "RateLimit",
@@ -68,8 +75,10 @@ __all__ = [
     "current_session",
     "current_user",
     "health_route",
+    "last_event_id",
     "locked",
     "metrics_route",
+    "pump_websocket",
     "stored_response",
 ]
 

@@ -22,12 +22,14 @@ from aredis_patterns.contrib._limit_keys import (
 )
 from aredis_patterns.contrib._limits_asgi import RateLimitMiddleware, find_limiter
 from aredis_patterns.contrib._monitoring_asgi import health_route, metrics_route
+from aredis_patterns.contrib._push_asgi import EventStream, last_event_id, pump_websocket
 from aredis_patterns.contrib._sessions import RequestSession
 from aredis_patterns.contrib._sessions_asgi import SessionMiddleware, session_of
 
 __all__ = [
     "CostFunction",
     "Costs",
+    "EventStream",
     "HeaderChoice",
     "KeyFunction",
     "Keys",
@@ -41,6 +43,8 @@ __all__ = [
     "by_user",
     "find_limiter",
     "health_route",
+    "last_event_id",
     "metrics_route",
+    "pump_websocket",
     "session_of",
 ]

@@ -1,0 +1,131 @@
+"""Pushing to browsers from aiohttp's server: server-sent events, and a pump into a WebSocket. Only translates."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+from typing import Any, Final
+
+from aiohttp import WSMsgType, web
+
+from aredis_patterns.contrib._http import PROBLEM_JSON, RETRY_WHEN_UNAVAILABLE, TROUBLE
+from aredis_patterns.contrib._push import (
+    HEARTBEAT,
+    KEEP_ALIVE,
+    SSE_HEADERS,
+    UNAVAILABLE,
+    Encode,
+    OnText,
+    Source,
+    as_text,
+    gone,
+    position_or,
+    sse_frame,
+)
+
+__all__ = ["event_stream", "last_event_id", "pump_websocket"]
+
+GOING_AWAY: Final = 1001
+
+
+def last_event_id(request: web.Request, *, default: str = "new") -> str:
+    """Where a browser that comes back wants to read on, for `topic.subscribe(last_event_id(request))`.
+
+    What is no position (the header comes from outside) counts as `default`.
+    """
+    return position_or(request.headers.get("Last-Event-ID"), default)
+
+
+async def event_stream(
+    request: web.Request, source: Source, *, heartbeat: float = HEARTBEAT, encode: Encode | None = None
+) -> web.StreamResponse:
+    """Stream a subscription as server-sent events, until the client or the subscription ends.
+
+        async def events(request: web.Request) -> web.StreamResponse:
+            return await event_stream(request, pubsub.subscribe("orders"))
+
+    Begins when the server has confirmed the subscription; when that fails the answer is 503. See
+    `aredis_patterns.contrib.starlette.EventStream` for what is sent. A client that has gone is noticed with the next
+    message, or heartbeat.
+    """
+    try:
+        subscription = await source.__aenter__()
+    except TROUBLE as error:
+        gone(error)
+        headers = {"Retry-After": RETRY_WHEN_UNAVAILABLE}
+        return web.Response(status=503, body=UNAVAILABLE, headers=headers, content_type=PROBLEM_JSON)
+    try:
+        response = web.StreamResponse(headers={**SSE_HEADERS, "Content-Type": "text/event-stream; charset=utf-8"})
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionResetError):  # the client has gone
+            await _stream(response, subscription, heartbeat, encode)
+        return response
+    finally:
+        await source.__aexit__(None, None, None)
+
+
+async def _stream(response: web.StreamResponse, subscription: Any, heartbeat: float, encode: Encode | None) -> None:
+    try:
+        while True:
+            try:
+                async with asyncio.timeout(heartbeat):
+                    frame = sse_frame(await anext(subscription), encode)
+            except TimeoutError:
+                frame = KEEP_ALIVE
+            if frame:
+                await response.write(frame)
+    except StopAsyncIteration:
+        return
+    except ConnectionResetError:
+        raise
+    except TROUBLE as error:
+        gone(error)
+
+
+async def pump_websocket(
+    request: web.Request, source: Source, *, on_text: OnText | None = None, encode: Encode = as_text
+) -> web.WebSocketResponse | web.Response:
+    """Answer a request with a WebSocket that is sent a subscription, until one of them ends.
+
+        async def room(request: web.Request) -> web.StreamResponse:
+            return await pump_websocket(request, pubsub.subscribe(request.match_info["room"]))
+
+    The WebSocket begins when the server has confirmed the subscription; when that fails the answer is 503. See
+    `aredis_patterns.contrib.starlette.pump_websocket` for what is sent and for `on_text`.
+    """
+    try:
+        subscription = await source.__aenter__()
+    except TROUBLE as error:
+        gone(error)
+        headers = {"Retry-After": RETRY_WHEN_UNAVAILABLE}
+        return web.Response(status=503, body=UNAVAILABLE, headers=headers, content_type=PROBLEM_JSON)
+    try:
+        websocket = web.WebSocketResponse(heartbeat=HEARTBEAT)
+        await websocket.prepare(request)
+        telling = asyncio.create_task(_tell(websocket, subscription, encode))
+        try:
+            async for message in websocket:
+                if message.type is WSMsgType.TEXT and on_text is not None:
+                    answer = on_text(message.data)
+                    if inspect.isawaitable(answer):
+                        await answer
+        finally:
+            telling.cancel()
+            await asyncio.wait([telling])
+        return websocket
+    finally:
+        await source.__aexit__(None, None, None)
+
+
+async def _tell(websocket: web.WebSocketResponse, subscription: Any, encode: Encode) -> None:
+    try:
+        async for item in subscription:
+            text = encode(item)
+            if text is not None:
+                await websocket.send_str(text)
+    except ConnectionResetError:
+        return  # the client has gone
+    except TROUBLE as error:
+        gone(error)
+    await websocket.close(code=GOING_AWAY)
