@@ -1,4 +1,4 @@
-"""An aiohttp service with limits per client, per user and per cost, and with sessions: login, logout, devices.
+"""An aiohttp service with limits per client, per user and per cost, with sessions, news as server-sent events, and chat rooms.
 
 REDIS_URL=redis://localhost python -m examples.aiohttp_app
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from typing import Any
 
 from aiohttp import web
 
@@ -14,15 +15,20 @@ from aredis_patterns import (
     FixedWindowLimiter,
     Limiter,
     PipelinedRedis,
+    PubSub,
     SessionStore,
     SlidingWindowLogLimiter,
     TokenBucketLimiter,
+    Topic,
 )
 from aredis_patterns.contrib.aiohttp import (
     by_header,
     by_ip,
     csrf_protected,
     current_session,
+    event_stream,
+    last_event_id,
+    pump_websocket,
     rate_limit_middleware,
     rate_limited,
     setup_sessions,
@@ -32,6 +38,8 @@ VISITORS = web.AppKey("visitors", Limiter)
 TOKENS = web.AppKey("tokens", Limiter)
 LOGINS = web.AppKey("logins", Limiter)
 SESSIONS = web.AppKey("sessions", SessionStore)
+NEWS = web.AppKey("news", Topic[Any])
+ROOMS = web.AppKey("rooms", PubSub[Any])
 
 
 async def patterns(app: web.Application) -> AsyncIterator[None]:
@@ -41,7 +49,9 @@ async def patterns(app: web.Application) -> AsyncIterator[None]:
         app[TOKENS] = TokenBucketLimiter(redis, "1000/hour burst 100", name="tokens")
         app[LOGINS] = SlidingWindowLogLimiter(redis, "5/minute", name="logins", on_error="closed")
         app[SESSIONS] = SessionStore(redis, idle_timeout=1800, absolute_timeout=8 * 3600, max_per_user=5)
-        yield
+        app[NEWS] = Topic(redis, "news", maxlen=1000)
+        async with PubSub(redis) as app[ROOMS]:
+            yield
 
 
 async def home(_: web.Request) -> web.Response:
@@ -97,12 +107,29 @@ async def logout(request: web.Request) -> web.StreamResponse:
     return web.json_response({"status": "logged out"})
 
 
+async def publish(request: web.Request) -> web.StreamResponse:
+    """To everybody who listens now, and to those who come back later."""
+    return web.json_response({"number": (await request.app[NEWS].publish({"text": request.query["text"]})).number})
+
+
+async def news(request: web.Request) -> web.StreamResponse:
+    """Server-sent events. A browser whose connection was cut reads on where it was; what is gone by then is a gap."""
+    return await event_stream(request, request.app[NEWS].subscribe(last_event_id(request)))
+
+
+async def chat(request: web.Request) -> web.StreamResponse:
+    """Everybody in the room hears what is said in it, in whichever process. One Redis connection for all of them."""
+    rooms, room = request.app[ROOMS], request.match_info["room"]
+    return await pump_websocket(request, rooms.subscribe(room), on_text=lambda text: rooms.publish(room, text))
+
+
 def make_app() -> web.Application:
     app = web.Application(middlewares=[rate_limit_middleware(VISITORS, key=by_ip())])
     app.cleanup_ctx.append(patterns)
     setup_sessions(app, SESSIONS)
     app.add_routes([web.get("/", home), web.get("/ask", ask), web.post("/login", login)])
     app.add_routes([web.post("/cart/{item}", put), web.get("/account", account), web.post("/logout", logout)])
+    app.add_routes([web.post("/news", publish), web.get("/news", news), web.get("/rooms/{room}", chat)])
     return app
 
 

@@ -1,4 +1,4 @@
-"""A FastAPI service with limits per client, per user and per cost, and with sessions: login, logout, devices.
+"""A FastAPI service with limits per client, per user and per cost, with sessions, news as server-sent events, and chat rooms.
 
 REDIS_URL=redis://localhost uvicorn examples.fastapi_app:app
 """
@@ -10,25 +10,30 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Annotated
 
-from fastapi import Body, Depends, FastAPI, Request
+from fastapi import Body, Depends, FastAPI, Request, WebSocket
 from starlette.requests import HTTPConnection
 
 from aredis_patterns import (
     FixedWindowLimiter,
     PipelinedRedis,
+    PubSub,
     RateLimitResult,
     SessionStore,
     SlidingWindowLogLimiter,
     TokenBucketLimiter,
+    Topic,
 )
 from aredis_patterns.contrib.fastapi import (
     CurrentSession,
     CurrentUser,
+    EventStream,
     RateLimit,
     SessionMiddleware,
     by_header,
     by_ip,
     csrf_protected,
+    last_event_id,
+    pump_websocket,
 )
 
 
@@ -39,7 +44,9 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
         app.state.tokens = TokenBucketLimiter(redis, "1000/hour burst 100", name="tokens")
         app.state.logins = SlidingWindowLogLimiter(redis, "5/minute", name="logins", on_error="closed")
         app.state.sessions = SessionStore(redis, idle_timeout=1800, absolute_timeout=8 * 3600, max_per_user=5)
-        yield
+        app.state.news = Topic(redis, "news", maxlen=1000)
+        async with PubSub(redis) as app.state.rooms:
+            yield
 
 
 app = FastAPI(lifespan=lifespan)
@@ -97,3 +104,22 @@ async def logout(session: CurrentSession, everywhere: bool = False) -> dict[str,
     """Needs the CSRF token that login gave, so no other site can do it. A slow request cannot bring the session back."""
     await (session.logout_everywhere() if everywhere else session.logout())
     return {"status": "logged out"}
+
+
+@app.post("/news")
+async def publish(request: Request, text: str) -> dict[str, int]:
+    """To everybody who listens now, and to those who come back later."""
+    return {"number": (await request.app.state.news.publish({"text": text})).number}
+
+
+@app.get("/news")
+async def news(request: Request) -> EventStream:
+    """Server-sent events. A browser whose connection was cut reads on where it was; what is gone by then is a gap."""
+    return EventStream(request.app.state.news.subscribe(last_event_id(request)))
+
+
+@app.websocket("/rooms/{room}")
+async def chat(websocket: WebSocket, room: str) -> None:
+    """Everybody in the room hears what is said in it, in whichever process. One Redis connection for all of them."""
+    rooms: PubSub[str] = websocket.app.state.rooms
+    await pump_websocket(websocket, rooms.subscribe(room), on_text=lambda text: rooms.publish(room, text))

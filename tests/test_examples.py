@@ -93,3 +93,19 @@ async def test_login_and_logout(name: str, own_server: object) -> None:
             headers["x-csrf-token"] = login["csrf_token"]
             assert (await ask("POST", "/logout")).status_code == 200
             assert (await ask("GET", "/account")).status_code == 401
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+async def test_news(name: str, own_server: object) -> None:
+    url: str = own_server.url  # type: ignore[attr-defined]
+    with running(PROGRAMS[name], url) as address:
+        async with httpx.AsyncClient(base_url=address) as client:
+            assert (await client.post("/news", params={"text": "one"})).json() == {"number": 1}
+            async with client.stream("GET", "/news", headers={"Last-Event-ID": "0-0"}) as stream:
+                assert (await client.post("/news", params={"text": "two"})).json() == {"number": 2}
+                text = ""
+                async for chunk in stream.aiter_text():
+                    text += chunk
+                    if "two" in text:
+                        break
+                assert 'data: {"text":"one"}' in text

@@ -28,6 +28,9 @@ __all__ = ["event_stream", "last_event_id", "pump_websocket"]
 
 GOING_AWAY: Final = 1001
 
+LOOK: Final = 1.0
+"""Seconds after which a stream without messages looks whether its client is still there: aiohttp tells nobody."""
+
 
 def last_event_id(request: web.Request, *, default: str = "new") -> str:
     """Where a browser that comes back wants to read on, for `topic.subscribe(last_event_id(request))`.
@@ -46,8 +49,8 @@ async def event_stream(
             return await event_stream(request, pubsub.subscribe("orders"))
 
     Begins when the server has confirmed the subscription; when that fails the answer is 503. See
-    `aredis_patterns.contrib.starlette.EventStream` for what is sent. A client that has gone is noticed with the next
-    message, or heartbeat.
+    `aredis_patterns.contrib.starlette.EventStream` for what is sent. A client that has gone is noticed
+    within a second.
     """
     try:
         subscription = await source.__aenter__()
@@ -59,22 +62,29 @@ async def event_stream(
         response = web.StreamResponse(headers={**SSE_HEADERS, "Content-Type": "text/event-stream; charset=utf-8"})
         await response.prepare(request)
         with contextlib.suppress(ConnectionResetError):  # the client has gone
-            await _stream(response, subscription, heartbeat, encode)
+            await _stream(request, response, subscription, heartbeat, encode)
         return response
     finally:
         await source.__aexit__(None, None, None)
 
 
-async def _stream(response: web.StreamResponse, subscription: Any, heartbeat: float, encode: Encode | None) -> None:
+async def _stream(
+    request: web.Request, response: web.StreamResponse, subscription: Any, heartbeat: float, encode: Encode | None
+) -> None:
+    loop = asyncio.get_running_loop()
+    silent_until = loop.time() + heartbeat
     try:
-        while True:
+        while request.transport is not None and not request.transport.is_closing():
             try:
-                async with asyncio.timeout(heartbeat):
+                async with asyncio.timeout(min(LOOK, max(0.0, silent_until - loop.time()))):
                     frame = sse_frame(await anext(subscription), encode)
             except TimeoutError:
+                if loop.time() < silent_until:
+                    continue
                 frame = KEEP_ALIVE
             if frame:
                 await response.write(frame)
+            silent_until = loop.time() + heartbeat
     except StopAsyncIteration:
         return
     except ConnectionResetError:
