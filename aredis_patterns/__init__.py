@@ -170,6 +170,7 @@ from aredis_patterns.pipelining import (
     listener_of,
 )
 from aredis_patterns.pubsub import (
+    Batches,
     DeadDelivery,
     Delivery,
     Durable,
@@ -345,6 +346,7 @@ __all__ = [
     "SpanInstrumentation",
     "instrument",
     # pub/sub and topics
+    "Batches",
     "DeadDelivery",
     "Delivery",
     "Durable",

@@ -77,7 +77,7 @@ async def _stream(
         while request.transport is not None and not request.transport.is_closing():
             try:
                 async with asyncio.timeout(min(LOOK, max(0.0, silent_until - loop.time()))):
-                    frame = sse_frame(await anext(subscription), encode)
+                    frame = b"".join([sse_frame(item, encode) for item in await subscription.batch()])
             except TimeoutError:
                 if loop.time() < silent_until:
                     continue

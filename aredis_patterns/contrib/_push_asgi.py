@@ -100,7 +100,7 @@ class EventStream(Response):
                 await send({"type": "http.response.body", "body": body, "more_body": True})
                 try:
                     async with asyncio.timeout(self._heartbeat):
-                        body = sse_frame(await anext(subscription), self._encode)
+                        body = b"".join([sse_frame(item, self._encode) for item in await subscription.batch()])
                 except TimeoutError:
                     body = KEEP_ALIVE
         except StopAsyncIteration:

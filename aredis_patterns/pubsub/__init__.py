@@ -6,12 +6,13 @@ from aredis_patterns.pubsub._events import Event, Gap, GapReason, Gaps, Handler,
 from aredis_patterns.pubsub._listening import Listening
 from aredis_patterns.pubsub._positions import EntryId, Last, StartAt, TopicEntry
 from aredis_patterns.pubsub._pubsub import PubSub, PubSubOptions, PubSubStatistics
-from aredis_patterns.pubsub._subscription import Subscription, SubscriptionStatistics
+from aredis_patterns.pubsub._subscription import Batches, Subscription, SubscriptionStatistics
 from aredis_patterns.pubsub._topic import Publication, Retention, Topic, TopicOptions
 from aredis_patterns.pubsub._topic_info import DurableInfo, TopicInfo
 from aredis_patterns.pubsub._topic_reader import TopicSubscription
 
 __all__ = [
+    "Batches",
     "DeadDelivery",
     "Delivery",
     "Durable",

@@ -176,11 +176,13 @@ class LatestBuffer(Buffer[T]):
         self._gap = merged(self._gap, gap)
 
     def popleft(self) -> Event[T] | Gap:
-        """The next thing to read, as of a deque."""
+        """The next thing to read; IndexError when there is none, as of a deque."""
         gap, self._gap = self._gap, None
         if gap is not None:
             return gap
-        return self._by_channel.pop(next(iter(self._by_channel)))
+        for channel in self._by_channel:
+            return self._by_channel.pop(channel)
+        raise IndexError("nothing is held")
 
     def clear(self) -> None:
         """See `Buffer.clear`."""

@@ -21,7 +21,7 @@ from aredis_patterns.pubsub._events import Gap, Gaps
 from aredis_patterns.pubsub._positions import ParsedStart, Stored, TopicEntry
 from aredis_patterns.pubsub._scripts import Fetched
 from aredis_patterns.pubsub._topic_core import TopicCore
-from aredis_patterns.pubsub._topic_feed import POLL, TopicFeed
+from aredis_patterns.pubsub._topic_feed import POLL, Run, TopicFeed
 
 __all__ = ["Durable"]
 
@@ -230,7 +230,7 @@ class Durable(Generic[ItemT_co]):
 
     # told by the feed -----------------------------------------------------------------------------------------------
 
-    def offer(self, entries: Sequence[TopicEntry[Any] | None], stored: Sequence[Stored]) -> None:
+    def offer(self, run: Run) -> None:
         """See `Reader.offer`. Who gets a message is for the server to say."""
         self._changed.set()
 

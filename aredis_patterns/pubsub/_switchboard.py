@@ -141,7 +141,8 @@ class Switchboard:
         self._run.append(event)
         if not self._flush_due:
             self._flush_due = True
-            self.loop.call_soon(self._flush_now)
+            # Two ticks: what this one wants to send goes to the server first, which then works beside us.
+            self.loop.call_soon(self.loop.call_soon, self._flush_now)
 
     def flush(self) -> None:
         """Hand over what has come so far."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aredis_patterns.exceptions import DecodeError, ServerRefused, WireClosed
 from aredis_patterns.pipelining import ListenerSubscription
-from aredis_patterns.pubsub._positions import Stored, TopicEntry, read_live
+from aredis_patterns.pubsub._positions import Position, Stored, TopicEntry, read_live
 
 if TYPE_CHECKING:
     from aredis_patterns.pipelining import Listener
@@ -30,11 +30,38 @@ POLL: Final = 0.5
 _log: Final = logging.getLogger("aredis_patterns.pubsub")
 
 
+class Run:
+    """Messages that came together, one after the other, without a hole."""
+
+    __slots__ = ("entries", "first", "last", "number", "readable")
+
+    def __init__(self, first: Stored) -> None:
+        self.entries: list[TopicEntry[Any] | None] = []
+        """Decoded; None for one that cannot be."""
+        self.readable = True
+        """Whether there is no None."""
+        self.first: Final = first
+        self.last = first
+        self.number: Final = first.number
+
+    def add(self, stored: Stored, entry: TopicEntry[Any] | None) -> None:
+        self.entries.append(entry)
+        self.last = stored
+        self.readable = self.readable and entry is not None
+
+    def goes_on_with(self, stored: Stored) -> bool:
+        return self.last.number is not None and stored.number == self.last.number + 1 and stored.id > self.last.id
+
+    @property
+    def end(self) -> Position:
+        return Position(self.last.id, self.last.number)
+
+
 class Reader(Protocol):
     """Who reads a topic here. All are synchronous and quick."""
 
-    def offer(self, entries: Sequence[TopicEntry[Any] | None], stored: Sequence[Stored]) -> None:
-        """New messages, in order, and as they are stored; None for one that cannot be decoded."""
+    def offer(self, run: Run) -> None:
+        """New messages."""
         ...
 
     def look(self) -> None:
@@ -62,6 +89,8 @@ class TopicFeed:
         self.publishing: Final = asyncio.Semaphore(WINDOW)
         self.readers: dict[Reader, None] = {}
         self._confirmed = False
+        self._run: Run | None = None
+        self._flush_due = False
         self.polls = False
         """Nobody may listen: readers look by themselves now and then."""
         self._find_listener = find_listener
@@ -104,6 +133,7 @@ class TopicFeed:
 
     def look(self) -> None:
         """Ask all readers to look for themselves: messages may have been missed."""
+        self.flush()
         for reader in tuple(self.readers):
             reader.look()
 
@@ -116,9 +146,25 @@ class TopicFeed:
         if not stored:
             self.look()
             return
-        entries = [self._decode(each) for each in stored]
-        for reader in self.readers:
-            reader.offer(entries, stored)
+        for each in stored:
+            if self._run is None or not self._run.goes_on_with(each):
+                self.flush()
+                self._run = Run(each)
+            self._run.add(each, self._decode(each))
+        if not self._flush_due:
+            self._flush_due = True
+            self.loop.call_soon(self.loop.call_soon, self._flush_now)  # see `Switchboard.pass_on`
+
+    def flush(self) -> None:
+        """Hand over what has come so far."""
+        run, self._run = self._run, None
+        if run is not None:
+            for reader in self.readers:
+                reader.offer(run)
+
+    def _flush_now(self) -> None:
+        self._flush_due = False
+        self.flush()
 
     def _lost(self, error: Exception) -> None:
         """The connection is gone; the listener comes back by itself and then calls `look`, unless it was closed."""

@@ -22,8 +22,9 @@ from aredis_patterns._core.backoff import exponential
 from aredis_patterns.exceptions import ServerRefused, WireClosed
 from aredis_patterns.pubsub._events import Gap, Gaps
 from aredis_patterns.pubsub._positions import BEGINNING, ParsedStart, Position, Stored, TopicEntry
+from aredis_patterns.pubsub._subscription import Batches
 from aredis_patterns.pubsub._topic_core import TopicCore
-from aredis_patterns.pubsub._topic_feed import POLL, TopicFeed
+from aredis_patterns.pubsub._topic_feed import POLL, Run, TopicFeed
 
 __all__ = ["TopicSubscription"]
 
@@ -111,12 +112,24 @@ class TopicSubscription(Generic[ItemT_co]):
 
     async def __anext__(self) -> ItemT_co:
         while True:
-            while not self._items:
+            try:
+                item: Any = self._items.popleft()
+            except IndexError:
                 await self._something()
-            item = self._items.popleft()
-            if self._ignores_gaps and isinstance(item, Gap):
                 continue
-            return cast(ItemT_co, item)
+            if type(item) is not Gap or not self._ignores_gaps:
+                return cast(ItemT_co, item)
+
+    def batches(self) -> Batches[ItemT_co]:
+        """As `async for`, but everything that is here at a time, as a list. See `Subscription.batches`."""
+        return Batches(self.batch)
+
+    async def batch(self) -> list[ItemT_co]:
+        """Everything that is here, at least one item. StopAsyncIteration at the end: see `batches`."""
+        found = [await anext(self)]
+        rest, self._items = self._items, deque()
+        found += [cast(ItemT_co, item) for item in rest if type(item) is not Gap or not self._ignores_gaps]
+        return found
 
     async def _something(self) -> None:
         feed = self._feed
@@ -133,7 +146,10 @@ class TopicSubscription(Generic[ItemT_co]):
             return
         self._waiter = feed.loop.create_future()
         try:
-            async with asyncio.timeout(random.uniform(POLL / 2, POLL) if feed.polls else None):
+            if feed.polls:
+                async with asyncio.timeout(random.uniform(POLL / 2, POLL)):
+                    await self._waiter
+            else:
                 await self._waiter
         except builtins.TimeoutError:
             self._behind = True
@@ -177,25 +193,30 @@ class TopicSubscription(Generic[ItemT_co]):
 
     # told by the feed -----------------------------------------------------------------------------------------------
 
-    def offer(self, entries: Sequence[TopicEntry[Any] | None], stored: Sequence[Stored]) -> None:
+    def offer(self, run: Run) -> None:
         """See `Reader.offer`."""
-        first, last, position = stored[0], stored[-1], self._position
+        position = self._position
         if self._behind:
             self._again = True
-        elif last.id <= position.id:
+        elif run.last.id <= position.id:
             return  # read before
         elif (
             position.number is not None
-            and first.number == position.number + 1
-            and first.id > position.id
-            and len(self._items) + len(entries) <= self._limit
+            and run.number == position.number + 1
+            and run.first.id > position.id
+            and len(self._items) + len(run.entries) <= self._limit
         ):
-            for entry in entries:
-                self._append(entry)
-            self._position = Position(last.id, last.number)
+            if run.readable:
+                self._items.extend(run.entries)  # type: ignore[arg-type]  # no None among them
+            else:
+                for entry in run.entries:
+                    self._append(entry)
+            self._position = run.end
         else:
             self._behind = True
-        self._wake()
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def look(self) -> None:
         """See `Reader.look`."""

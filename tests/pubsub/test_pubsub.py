@@ -409,6 +409,25 @@ async def test_gaps_can_be_left_out(redis_client: Redis, namespace: str) -> None
     await pubsub.aclose()
 
 
+async def test_batches(redis_client: Redis, namespace: str) -> None:
+    pubsub = PubSub(redis_client, namespace=namespace, buffer=50)
+    async with pubsub.subscribe("x") as subscription, pubsub.subscribe("x", gaps="ignore") as without:
+        got: list[Any] = []
+        await pubsub.publish_many([("x", number) for number in range(60)])
+        async for items in subscription.batches():
+            assert items
+            got += items
+            if got[-1].data == 59:
+                subscription.close()
+        events = [item.data for item in got if isinstance(item, Event)]
+        gaps = [item for item in got if isinstance(item, Gap)]
+        assert len(events) + sum(gap.missed or 0 for gap in gaps) == 60
+        assert events == sorted(events)
+        while without.statistics().received < 60:
+            await asyncio.sleep(0.005)
+        assert all(isinstance(item, Event) for item in await without.batch())
+
+
 async def test_nothing_is_never_retrieved(redis_client: Redis, namespace: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -140,6 +140,18 @@ async def test_a_subscriber_that_was_cut_off_gets_everything_once(
             expected += 20
 
 
+async def test_batches(redis_client: Redis, namespace: str) -> None:
+    topic = Topic(redis_client, "t", namespace=namespace)
+    await topic.publish_many(range(600))
+    got: list[Any] = []
+    async with topic.subscribe("all") as subscription:
+        async for items in subscription.batches():
+            got += numbers(items)
+            if len(got) == 600:
+                subscription.close()
+    assert got == list(range(600))
+
+
 async def test_one_round_trip(through_proxy: Redis, fault_proxy: FaultProxy, namespace: str) -> None:
     topic = Topic(through_proxy, "t", namespace=namespace)
     await topic.publish("warm")
