@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, cast
 
 from aredis_patterns.exceptions import SlowConsumer
 from aredis_patterns.pubsub._buffer import LatestBuffer, RingBuffer
@@ -180,13 +180,13 @@ class Subscription(Generic[ItemT_co]):
         found = [await anext(self)]
         items = self._items
         while items:
-            item = items.popleft()
+            item: Any = items.popleft()
             if type(item) is Gap:
                 self._gaps += 1
                 self._buffer.took_gap()
                 if self._ignores_gaps:
                     continue
-            found.append(item)
+            found.append(cast(ItemT_co, item))
         return found
 
     def _something(self) -> asyncio.Future[None]:
