@@ -20,12 +20,6 @@ from aredis_patterns.contrib._caching_asgi import Cached, stored_response
 from aredis_patterns.contrib._cookies import SessionCookie
 from aredis_patterns.contrib._http import HeaderChoice, new_headers, result_headers
 from aredis_patterns.contrib._limit_keys import (
-from aredis_patterns.contrib._http import new_headers
-from aredis_patterns.contrib._locks_fastapi import locked
-from aredis_patterns.contrib._push_asgi import EventStream, last_event_id, pump_websocket
-from aredis_patterns.contrib._sessions import CSRF_FIELD, CSRF_HEADER, RequestSession, is_safe
-from aredis_patterns.contrib._sessions_asgi import SessionMiddleware, session_of
-from aredis_patterns.contrib.starlette import (
     CostFunction,
     Costs,
     KeyFunction,
@@ -46,6 +40,7 @@ from aredis_patterns.contrib._limits_asgi import (
 )
 from aredis_patterns.contrib._locks_fastapi import locked
 from aredis_patterns.contrib._monitoring_asgi import health_route, metrics_route
+from aredis_patterns.contrib._push_asgi import EventStream, last_event_id, pump_websocket
 from aredis_patterns.contrib._sessions import CSRF_FIELD, CSRF_HEADER, RequestSession, is_safe
 from aredis_patterns.contrib._sessions_asgi import SessionMiddleware, session_of
 from aredis_patterns.ratelimit import Limit, LimiterOptions, RateLimitResult
@@ -57,8 +52,8 @@ __all__ = [
     "Costs",
     "CurrentSession",
     "CurrentUser",
-    "HeaderChoice",
     "EventStream",
+    "HeaderChoice",
     "KeyFunction",
     "Keys",
     "RateLimit",
