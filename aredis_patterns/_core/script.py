@@ -32,6 +32,8 @@ MOST_REPAIRS: Final = 3
 
 _INCLUDE: Final = re.compile(r"-- INCLUDE (_\w+)\s*")
 
+MOST_SHAPES: Final = 64
+
 _SHORTEST_DEADLINE: Final = 0.001
 
 
@@ -44,7 +46,7 @@ class Script:
     Round trips: one; two when the server does not know the script yet.
     """
 
-    __slots__ = ("_repeatable", "command", "family", "header", "identity", "loading", "name", "sha", "text")
+    __slots__ = ("_fitting", "_repeatable", "command", "family", "header", "identity", "loading", "name", "sha", "text")
 
     def __init__(self, name: str, text: str, *, family: str = "scripts") -> None:
         self.name: Final = name
@@ -52,6 +54,8 @@ class Script:
         self.text: Final = text
         self.sha: Final = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
         self.header: Final[Header] = parse_header(text, name)
+        self._fitting: Final[set[tuple[type, int, type, int]]] = set()
+        """Numbers of keys and arguments that have been checked before: a hot path has one."""
         self._repeatable: Final = self.header.replay_safe
         # How the server is asked to run it, and to learn it.
         self.command = "EVALSHA_RO" if self.header.read_only else "EVALSHA"
@@ -216,10 +220,15 @@ class Script:
         return isinstance(error, NoScriptError)
 
     def _check(self, keys: Sequence[Key], args: Sequence[Encodable]) -> None:
+        shape = (type(keys), len(keys), type(args), len(args))
+        if shape in self._fitting:
+            return
         if isinstance(keys, (str, bytes)) or not self.header.takes_keys(len(keys)):
             raise ScriptContractError(f"{self.name} takes KEYS {_names(self.header.keys)}, got {keys!r}")
         if isinstance(args, (str, bytes)) or not self.header.takes_args(len(args)):
             raise ScriptContractError(f"{self.name} takes ARGV {_names(self.header.args)}, got {args!r}")
+        if len(self._fitting) < MOST_SHAPES:
+            self._fitting.add(shape)
 
     def __repr__(self) -> str:
         kind = "read-only" if self.header.read_only else "replay-safe" if self._repeatable else "once only"
