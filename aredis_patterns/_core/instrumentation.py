@@ -1,11 +1,11 @@
 """The hook for metrics and traces: one small call per finished operation, and nothing when nobody listens.
 
     self._hook = hook_of(client, "locks")                                      # in the constructor of a pattern
-    return await self._hook.around("acquire", self._acquire(), _outcome)       # in a public method of it
+    return await self._hook.call("acquire", _outcome, self._acquire, timeout)  # in a public method of it
 
 Listeners belong to a client: `instrument(client, listener)` reaches every pattern on it, also those that exist already.
 Scripts report themselves (`layer="script"`, from `_core.script`), so a family is seen before it does anything for it;
-`around` adds what the pattern as a whole did and how that ended.
+`call` adds what the pattern as a whole did and how that ended.
 
 Adapters (Prometheus, OpenTelemetry) are leaves elsewhere; this module knows none of them. What they hear carries no key
 and no user value, so whatever they make of it has a bounded number of labels.
@@ -16,10 +16,21 @@ from __future__ import annotations
 import logging
 import weakref
 from asyncio import CancelledError
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager, ExitStack
 from time import perf_counter
-from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import (
+    Any,
+    Final,
+    Literal,
+    NamedTuple,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    TypeVarTuple,
+    Unpack,
+    runtime_checkable,
+)
 
 from redis.exceptions import AuthenticationError, AuthorizationError
 
@@ -43,6 +54,7 @@ __all__ = [
 _log: Final = logging.getLogger("aredis_patterns")
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 Layer: TypeAlias = Literal["pattern", "script"]
 """A whole operation of a pattern, or one call of a script: what the pattern waited for on the server."""
@@ -95,15 +107,19 @@ def ended_well(_: object) -> str:
     return "ok"
 
 
+def _itself(run: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+    return run
+
+
 class Observer:
     """Everybody who listens on one client."""
 
-    __slots__ = ("_complained", "_recorders", "_spans", "listeners")
+    __slots__ = ("_complained", "_recorders", "listeners", "spans")
 
     def __init__(self, listeners: tuple[Instrumentation, ...]) -> None:
         self.listeners: Final = listeners
         self._recorders: Final[dict[tuple[str, str, str, Layer], Recorder]] = {}
-        self._spans: Final = tuple(each.span for each in listeners if isinstance(each, SpanInstrumentation))
+        self.spans: Final = tuple(each.span for each in listeners if isinstance(each, SpanInstrumentation))
         self._complained = False
 
     def record(self, family: str, operation: str, outcome: str, layer: Layer, seconds: float) -> None:
@@ -115,6 +131,10 @@ class Observer:
             recorder(seconds)
         except Exception:
             self._complain(family, operation)
+
+    def recorder(self, family: str, operation: str, outcome: str) -> Recorder:
+        """What is called for each end of a kind that `record` has seen."""
+        return self._recorders[family, operation, outcome, "pattern"]
 
     def _learn(self, kind: Kind) -> Recorder:
         recorders: list[Recorder] = []
@@ -143,31 +163,38 @@ class Observer:
         self,
         family: str,
         operation: str,
-        run: Coroutine[Any, Any, T],
+        layer: Layer,
         outcome: Callable[[T], str],
-        layer: Layer = "pattern",
+        function: Callable[[Unpack[Ts]], Awaitable[T]],
+        *args: *Ts,
     ) -> Coroutine[Any, Any, T]:
-        """`run`, in the spans of the listeners, who are told how it ended."""
-        timed = self._timed(family, operation, run, outcome, layer)
-        return self._in_spans(family, operation, timed, layer) if self._spans else timed
+        """`function(*args)`, in the spans of the listeners, who are told how it ended."""
+        run = self._timed(family, operation, layer, outcome, function, args)
+        return self._in_spans(family, operation, layer, run) if self.spans else run
 
-    async def observe_script(self, family: str, script: str, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """`call()`, seen as a script. Made here, so that a task that is cancelled before its first step leaves no
-        coroutine behind that nobody has awaited."""
-        return await self.observe(family, script, call(), ended_well, "script")
-
-    async def _in_spans(self, family: str, operation: str, run: Coroutine[Any, Any, T], layer: Layer) -> T:
-        with ExitStack() as spans:
-            for span in self._spans:
-                spans.enter_context(span(family, operation, layer))
-            return await run
+    async def _in_spans(self, family: str, operation: str, layer: Layer, run: Coroutine[Any, Any, T]) -> T:
+        try:
+            with ExitStack() as spans:
+                for span in self.spans:
+                    spans.enter_context(span(family, operation, layer))
+                return await run
+        finally:
+            run.close()  # where a span could not be made, nobody has awaited it
 
     async def _timed(
-        self, family: str, operation: str, run: Coroutine[Any, Any, T], outcome: Callable[[T], str], layer: Layer
+        self,
+        family: str,
+        operation: str,
+        layer: Layer,
+        outcome: Callable[[T], str],
+        function: Callable[[Unpack[Ts]], Awaitable[T]],
+        args: tuple[*Ts],
     ) -> T:
+        """The coroutine of `function` is made here, at the first step: a task that is cancelled before that leaves
+        none behind that nobody has awaited."""
         start = perf_counter()
         try:
-            result = await run
+            result = await function(*args)
         except BaseException as error:
             self.record(family, operation, outcome_of_error(error), layer, perf_counter() - start)
             raise
@@ -250,16 +277,69 @@ class Hook:
         """Whether nobody listens."""
         return self._listeners.patterns is None
 
-    def around(
-        self, operation: str, run: Coroutine[Any, Any, T], outcome: Callable[[T], str] = ended_well
+    def call(
+        self,
+        operation: str,
+        outcome: Callable[[T], str],
+        function: Callable[[Unpack[Ts]], Coroutine[Any, Any, T]],
+        *args: *Ts,
     ) -> Coroutine[Any, Any, T]:
-        """`run` itself when nobody listens, otherwise `run` with a record of its end. To be awaited at once.
+        """`function(*args)`, with a record of its end when somebody listens. The cheapest way to be seen.
+
+            return await self._hook.call("acquire", _outcome, self._acquire, timeout)
 
         `operation` and what `outcome(result)` returns come from small fixed sets: never a key, never a user's value. An
         error is reported as `outcome_of_error` says, and raised.
         """
         observer = self._listeners.patterns
-        return run if observer is None else observer.observe(self.family, operation, run, outcome)
+        if observer is None:
+            return function(*args)
+        return observer.observe(self.family, operation, "pattern", outcome, function, *args)
+
+    def watched(
+        self,
+        operation: str,
+        outcome: Callable[[T], str],
+        function: Callable[[Unpack[Ts]], Coroutine[Any, Any, T]],
+    ) -> Callable[[Unpack[Ts]], Coroutine[Any, Any, T]]:
+        """`function`, to be called instead of it while somebody listens: `call` for operations of a few microseconds.
+
+        Made once per object, so that no argument is packed twice and a recorder is found by one small word.
+        """
+        listeners, family = self._listeners, self.family
+        known: dict[str, Recorder] = {}
+        heard: Observer | None = None
+
+        async def watch(*args: *Ts) -> T:
+            nonlocal heard
+            observer = listeners.patterns
+            if observer is None or observer.spans:
+                return await self.call(operation, outcome, function, *args)
+            if observer is not heard:
+                known.clear()
+                heard = observer
+            start = perf_counter()
+            try:
+                result = await function(*args)
+            except BaseException as error:
+                observer.record(family, operation, outcome_of_error(error), "pattern", perf_counter() - start)
+                raise
+            seconds, word = perf_counter() - start, outcome(result)
+            try:
+                known[word](seconds)
+            except Exception:  # the first of its kind, or a listener that fails
+                observer.record(family, operation, word, "pattern", seconds)
+                known[word] = observer.recorder(family, operation, word)
+            return result
+
+        return watch
+
+    def around(
+        self, operation: str, run: Coroutine[Any, Any, T], outcome: Callable[[T], str] = ended_well
+    ) -> Coroutine[Any, Any, T]:
+        """As `call`, for a coroutine that is there already. To be awaited at once."""
+        observer = self._listeners.patterns
+        return run if observer is None else observer.observe(self.family, operation, "pattern", outcome, _itself, run)
 
     def event(self, operation: str, outcome: str, duration: float = 0.0) -> None:
         """Report something that has happened, such as a lease that was lost."""

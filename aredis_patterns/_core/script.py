@@ -13,14 +13,13 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from functools import partial
 from importlib import resources
 from typing import Any, Final
 
 from redis.exceptions import AuthenticationError, BusyLoadingError, NoScriptError, ResponseError
 
 from aredis_patterns._core.diagnosis import translate
-from aredis_patterns._core.instrumentation import Listeners
+from aredis_patterns._core.instrumentation import Listeners, ended_well
 from aredis_patterns._core.script_header import Header, parse_header
 from aredis_patterns.exceptions import ScriptContractError
 from aredis_patterns.types import Command, Commands, Encodable, Key
@@ -175,8 +174,8 @@ class Script:
         listeners: Listeners | None = getattr(commands, "listeners", None)
         if listeners is None or listeners.scripts is None:
             return self._call(commands, keys, args, deadline)
-        call = partial(self._call, commands, keys, args, deadline)
-        return listeners.scripts.observe_script(self.family, self.name, call)
+        watch = listeners.scripts.observe
+        return watch(self.family, self.name, "script", ended_well, self._call, commands, keys, args, deadline)
 
     async def _call(
         self, commands: Commands, keys: Sequence[Key], args: Sequence[Encodable], deadline: float | None

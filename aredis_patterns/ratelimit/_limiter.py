@@ -50,6 +50,7 @@ class Limiter(LimiterBase):
 
     def __init__(self, client: RedisClient, limit: Limit | str, **options: Unpack[LimiterOptions]) -> None:
         super().__init__(client, limit, **options)
+        self._watched_hit: Final = self._hook.watched("hit", outcome_of, self._hit)
         self._waiting: Final = WaitingRoom(self._ask_in_line, self._give_back, self._unanswered)
 
     # the verbs --------------------------------------------------------------------------------------------------------
@@ -63,10 +64,7 @@ class Limiter(LimiterBase):
         """
         if self._hook.silent:
             return self._hit(key, cost, limit, None)
-        return self._observed_hit(key, cost, limit)
-
-    async def _observed_hit(self, key: str | bytes, cost: int, limit: Limit | str | None) -> RateLimitResult:
-        return await self._hook.around("hit", self._hit(key, cost, limit, None), outcome_of)
+        return self._watched_hit(key, cost, limit, None)
 
     async def peek(self, key: str | bytes, cost: int = 1, *, limit: Limit | str | None = None) -> RateLimitResult:
         """What `hit` would say to `cost` units now. One round trip; charges nothing and creates no key."""

@@ -243,3 +243,43 @@ def test_a_script_of_a_user_has_a_family_of_its_own() -> None:
     lines = ["add.", "", "KEYS[1] k  string  <k>  a number", "RETURN[1] v  units  it", "READ-ONLY no", "REPLAY-SAFE no"]
     text = "".join(f"-- {line}\n" for line in lines) + "return 1"
     assert Script("add", text).family == "scripts"
+
+
+@pytest.mark.parametrize("alone", [True, False])
+async def test_a_watched_function_is_called_in_its_place(caplog: pytest.LogCaptureFixture, alone: bool) -> None:
+    """The form for the hottest operations: the same records, spans and safety."""
+    client, recorder, tracer = Redis(), Recorder(), Tracer()
+    watched = hook_of(client, "locks").watched("acquire", lambda got: "acquired" if got else "timeout", give)
+    assert await watched(True) is True
+    stop = instrument(client, recorder)
+    assert [await watched(value) for value in (True, False, True)] == [True, False, True]
+    with pytest.raises(KeyError):
+        await watched(KeyError())
+    assert [kind.outcome for kind, _ in recorder.events] == ["acquired", "timeout", "acquired", "error"]
+    stop()
+    if not alone:
+        instrument(client, recorder)
+    instrument(client, Broken("told"))
+    with caplog.at_level(logging.ERROR, "aredis_patterns"):
+        assert [await watched(value) for value in (True, True)] == [True, True]
+    assert len(caplog.records) == 1
+    assert len(recorder.events) == (4 if alone else 6)
+    instrument(client, tracer)
+    await watched(False)
+    assert tracer.spans == ["+acquire", "-acquire"]
+    assert tracer.seen() == [("locks", "acquire", "timeout")]
+
+
+async def test_called_through_the_hook_nothing_is_made_before_the_first_step() -> None:
+    client = Redis()
+    hook = hook_of(client, "locks")
+    recorder = Recorder()
+    assert await hook.call("acquire", str, give, 1) == 1
+    instrument(client, recorder)
+    assert await hook.call("acquire", str, give, 1) == 1
+    never = asyncio.ensure_future(hook.call("acquire", str, give, 1))
+    never.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await never
+    gc.collect()
+    assert recorder.seen() == [("locks", "acquire", "1")]
