@@ -10,6 +10,7 @@ States of the breaker:
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -26,6 +27,9 @@ __all__ = ["UNDECIDED", "CircuitBreaker", "LocalLimits", "is_outage", "share_of"
 
 RETRY_WHEN_CLOSED: Final = 1.0
 """Seconds. Nobody knows when the server will be back; this only keeps clients from coming back at once."""
+
+TOGETHER: Final = 0.02
+"""Seconds within which failures count as one."""
 
 _UNABLE: Final = (
     redis_errors.ConnectionError,
@@ -53,7 +57,8 @@ def is_outage(error: BaseException) -> bool:
 class CircuitBreaker:
     """Stops asking a server that has failed several times in a row, and finds out when it is back.
 
-    `threshold` failures open it for `pause` seconds, doubled each time a trial fails, up to `longest`.
+    `threshold` failures open it for `pause` seconds, doubled each time a trial fails, up to `longest`. Failures that come
+    together, such as those of all calls on a lost connection, are one.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class CircuitBreaker:
         self._longest: Final = longest
         self._clock: Final = clock
         self.failures = 0
+        self._last = -math.inf
         self._pause = pause
         self._until = 0.0
         self.open = False
@@ -92,13 +98,17 @@ class CircuitBreaker:
 
     def failed(self) -> None:
         """The server could not decide."""
+        now = self._clock()
+        if now - self._last < TOGETHER:
+            return
+        self._last = now
         self.failures += 1
         if self.open:
             self._pause = min(self._longest, self._pause * 2)
-            self._until = self._clock() + self._pause
+            self._until = now + self._pause
         elif self.failures >= self._threshold:
             self.open = True
-            self._until = self._clock() + self._pause
+            self._until = now + self._pause
 
 
 class LocalLimits:

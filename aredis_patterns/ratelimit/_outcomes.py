@@ -132,11 +132,10 @@ class Outcomes:
     def failed(self, error: BaseException) -> None:
         """The server could not decide: returns when a policy says what to do instead, or raises `error`."""
         outage = is_outage(error)
-        if outage:
-            self.breaker.failed()
         if self.on_error == "raise" or not outage:
             self.errors += 1
             raise error
+        self.breaker.failed()
 
     def by_policy(self, limit: Limit, cost: int) -> RateLimitResult:
         """The answer of "open" and "closed"."""

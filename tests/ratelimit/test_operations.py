@@ -150,11 +150,14 @@ async def test_the_breaker_spares_callers_the_deadline_and_notices_the_return(ow
 def test_the_breaker_opens_after_failures_in_a_row_and_waits_longer_each_time() -> None:
     clock = Clock()
     breaker = CircuitBreaker(threshold=3, pause=1, longest=4, clock=clock)
-    for _ in range(2):
-        breaker.failed()
+    for _ in range(100):
+        breaker.failed()  # all calls on one lost connection
+    clock.now += 0.1
+    breaker.failed()
     breaker.succeeded()
     for _ in range(3):
         assert breaker.may_ask()
+        clock.now += 0.1
         breaker.failed()
     for pause in (1, 2, 4, 4):
         assert breaker.open
