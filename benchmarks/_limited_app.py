@@ -34,4 +34,4 @@ limit = RateLimit("1000000000/day", key=by_header("x-user"), deadline=30)
 app.get("/limited", dependencies=[Depends(limit)])(work)
 
 if __name__ == "__main__":
-    uvicorn.run(app, port=int(sys.argv[1]), log_level="warning")
+    uvicorn.run(app, port=int(sys.argv[1]), log_level="warning", timeout_keep_alive=600)

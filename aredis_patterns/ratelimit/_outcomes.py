@@ -123,10 +123,17 @@ class Outcomes:
 
     def denied(self, denial: Denial, now: float, cost: int) -> RateLimitResult:
         """The result of a refusal that still holds."""
+        _, _, limit, remaining, fits_at, resets_at = denial
+        shadow = self.shadow
         self.denied_locally += 1
-        wait = None if cost > denial.limit.capacity else denial.fits_at - now
-        return self.refuse(
-            denial.limit, denial.remaining, wait, denial.resets_at - now, cost, "deny-cache", counted=True
+        if shadow:
+            self.allowed += 1
+            self.shadowed += 1
+        else:
+            self.refused += 1
+        wait = None if cost > limit.capacity else fits_at - now
+        return make_result(
+            shadow, limit, remaining, wait, resets_at - now, cost, "deny-cache", self._violated, self.name
         )
 
     def failed(self, error: BaseException) -> None:
