@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -69,11 +70,16 @@ async def starsessions(client: Redis, contest: Contest) -> None:
     add(contest, "starsessions", load, save)
 
 
+def theirs(identity: str | None) -> TheirSession:
+    data: Any = {"created": int(time.time()), "session": dict(DATA)}
+    return TheirSession(identity, data=data, new=identity is None, max_age=1800)
+
+
 async def aiohttp_session(client: Redis, contest: Contest) -> None:
     storage = RedisStorage(client, max_age=1800)
     numbers = range(max(CALLERS))
     requests = [make_mocked_request("GET", "/", {"Cookie": f"AIOHTTP_SESSION=s{number}"}) for number in numbers]
-    sessions = [TheirSession(f"s{number}", data={"session": DATA}, new=False, max_age=1800) for number in numbers]
+    sessions = [theirs(f"s{number}") for number in numbers]
     response = web.Response()
     for request, session in zip(requests, sessions, strict=True):
         await storage.save_session(request, response, session)
@@ -89,17 +95,17 @@ async def aiohttp_session(client: Redis, contest: Contest) -> None:
 
 
 async def article(client: Redis, contest: Contest) -> None:
-    """What the article does: SETEX and GET of one JSON text."""
+    """What the article does: SET with a TTL, and GET, of one JSON text."""
     data = [dict(DATA) for _ in range(max(CALLERS))]
     for number, each in enumerate(data):
-        await client.setex(f"session:{number}", 1800, json.dumps(each))
+        await client.set(f"session:{number}", json.dumps(each), ex=1800)
 
     async def load(number: int) -> None:
         json.loads(await client.get(f"session:{number}"))
 
     async def save(number: int) -> None:
         data[number]["n"] += 1
-        await client.setex(f"session:{number}", 1800, json.dumps(data[number]))
+        await client.set(f"session:{number}", json.dumps(data[number]), ex=1800)
 
     add(contest, "plain redis-py", load, save)
 
@@ -122,7 +128,7 @@ async def bytes_per_session(client: Redis, make: Callable[[int], Awaitable[objec
 
 async def memory(url: str) -> dict[str, int]:
     async with Redis.from_url(url) as client:
-        serializer, theirs = JsonSerializer(), RedisStore(connection=client)
+        serializer, star = JsonSerializer(), RedisStore(connection=client)
         storage, request = RedisStorage(client, max_age=1800), make_mocked_request("GET", "/")
         plain, silent = SessionStore(client, deadline=10), SessionStore(client, keep_events=None, deadline=10)
         found = {
@@ -130,12 +136,12 @@ async def memory(url: str) -> dict[str, int]:
             "ours, visitor": await bytes_per_session(client, lambda n: plain.create(DATA)),
             "ours, user": await bytes_per_session(client, lambda n: plain.create(DATA, user_id=f"user:{n // 5}")),
             "starsessions": await bytes_per_session(
-                client, lambda n: theirs.write(f"{n:032x}", serializer.serialize(DATA), 1800, 1800)
+                client, lambda n: star.write(f"{n:032x}", serializer.serialize(DATA), 1800, 1800)
             ),
             "aiohttp-session": await bytes_per_session(
                 client,
                 lambda n: storage.save_session(
-                    request, web.Response(), TheirSession(None, data={"session": DATA}, new=True, max_age=1800)
+                    request, web.Response(), theirs(None)
                 ),
             ),
         }

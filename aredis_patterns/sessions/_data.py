@@ -33,49 +33,75 @@ _JSON: Final[JSONCodec[Any]] = JSONCodec()
 
 
 class SessionData(MutableMapping[str, Any]):
-    """The attributes of a session: a dict of JSON values, each decoded when it is first looked at.
+    """The attributes of a session: a dict of JSON values, decoded when the first of them is looked at.
 
     Names are str. Values are what JSON knows; tuples come back as lists. Changes are kept by `store.save(session)`,
-    also those inside of a value.
+    also those inside of a value. An attribute whose bytes are no JSON raises DecodeError when it is looked at, and stays.
     """
 
-    __slots__ = ("_decoded", "_items")
+    __slots__ = ("_stored", "_values")
 
     def __init__(self, stored: Mapping[str, bytes] | None = None) -> None:
-        self._items: Final[dict[str, Any]] = dict(stored or ())
-        self._decoded: Final[set[str]] = set()
+        self._stored: Final[Mapping[str, bytes]] = stored if stored is not None else {}
+        self._values: dict[str, Any] | None = None
+
+    def seen(self) -> dict[str, Any] | None:
+        """The values, if anybody has looked at them: only then can they have changed."""
+        return self._values
+
+    def _all(self) -> dict[str, Any]:
+        values = self._values
+        if values is None:
+            values = self._values = _decode_all(self._stored)
+        return values
 
     def __getitem__(self, name: str) -> Any:
-        value = self._items[name]
-        if name not in self._decoded:
-            value = self._items[name] = _JSON.decode(value)
-            self._decoded.add(name)
-        return value
+        value = self._all()[name]
+        return _JSON.decode(value.data) if type(value) is _Unreadable else value
 
     def __setitem__(self, name: str, value: Any) -> None:
-        self._items[name] = value
-        self._decoded.add(name)
+        self._all()[name] = value
 
     def __delitem__(self, name: str) -> None:
-        del self._items[name]
-        self._decoded.discard(name)
+        del self._all()[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._items)
+        return iter(self._all())
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._all())
 
     def __contains__(self, name: object) -> bool:
-        return name in self._items
+        return name in self._all()
 
     def __repr__(self) -> str:
         # Values may be secrets, and reprs end up in logs.
-        return f"SessionData({', '.join(map(repr, self._items))})"
+        return f"SessionData({', '.join(map(repr, self._stored if self._values is None else self._values))})"
 
-    def looked_at(self) -> dict[str, Any]:
-        """What somebody has seen or set: only this can have changed."""
-        return {name: self._items[name] for name in self._items if name in self._decoded}
+
+class _Unreadable:
+    """Stored bytes that are no JSON."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data: Final = data
+
+
+def _decode_all(stored: Mapping[str, bytes]) -> dict[str, Any]:
+    """All values with one call of the decoder, as one array."""
+    try:
+        values = _JSON.decode(b"[%b]" % b",".join(stored.values()))
+        return dict(zip(stored, values, strict=True))
+    except (DecodeError, ValueError):
+        return {name: _decode_or_keep(value) for name, value in stored.items()}
+
+
+def _decode_or_keep(value: bytes) -> Any:
+    try:
+        return _JSON.decode(value)
+    except DecodeError:
+        return _Unreadable(value)
 
 
 class Changes(NamedTuple):
@@ -116,13 +142,16 @@ class MappingLayout:
         """See `Layout.dump`."""
         if not isinstance(data, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise EncodeError(f"the data of a session is a dict, got {type(data).__name__}")
-        return _encoded(data)
+        return _encoded(data._all() if isinstance(data, SessionData) else data)
 
     def changes(self, data: SessionData, stored: Mapping[str, bytes]) -> Changes:
         """See `Layout.changes`."""
-        now = _encoded(data.looked_at())
+        values = data.seen()
+        if values is None:
+            return Changes({}, [])
+        now = _encoded(values)
         written = {name: value for name, value in now.items() if not _same(stored.get(name), value)}
-        return Changes(written, [name for name in stored if name not in data])
+        return Changes(written, [name for name in stored if name not in now])
 
     def empty(self) -> SessionData:
         """See `Layout.empty`."""
@@ -199,7 +228,7 @@ def _encoded(values: Mapping[str, Any]) -> dict[str, bytes]:
             raise EncodeError(f"the name of an attribute is text, got {name!r}")
         try:
             name.encode()
-            encoded[name] = _JSON.encode(value)
+            encoded[name] = value.data if type(value) is _Unreadable else _JSON.encode(value)
         except (EncodeError, UnicodeEncodeError) as error:
             raise EncodeError(f"the attribute {name!r}: {error}") from error
     return encoded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import gather
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final, Generic, TypeVar
@@ -10,6 +11,8 @@ from aredis_patterns.exceptions import SessionConflict, SessionGone, SessionTooL
 from aredis_patterns.sessions._data import Changes, Layout, decode_meta, fields_of, size_of
 from aredis_patterns.sessions._ending import Ending
 from aredis_patterns.sessions._index import UserIndex
+from aredis_patterns.sessions._rules import ServerClock
+from aredis_patterns.sessions._scripts import Extended
 from aredis_patterns.sessions._server import SessionServer
 from aredis_patterns.sessions._session import Record, Session, SessionInfo, info_of, record_of
 from aredis_patterns.sessions._statistics import Counts
@@ -31,6 +34,7 @@ class Lifecycle(Generic[M]):
         self._layout: Final[Layout[M]] = layout
         self._index: Final = UserIndex(server)
         self._counts: Final = counts
+        self._clock: Final = ServerClock()
         self.ending: Final = Ending(server, self._index)
 
     async def create(self, attributes: dict[str, bytes], user: str, meta: bytes) -> Session[M]:
@@ -59,28 +63,60 @@ class Lifecycle(Generic[M]):
         return Session(record, self._layout.load(attributes), is_new=True)
 
     async def get(self, token: str, handle: str) -> Session[M] | None:
-        loaded = await self._server.load(handle)
-        while loaded.status == _MOVED:
-            handle = loaded.fields[0].decode()
-            loaded = await self._server.load(handle)
-        if loaded.status != _THERE:
+        record = await self._read(token, handle)
+        if record is None:
             self._counts.missed += 1
             return None
-        record = record_of(token, handle, loaded.fields, self._server.rules)
-        if loaded.touched:
-            self._counts.touched += 1
-            if record.user and not await self._touch_index(record.user, handle, record.created, self._left(record)):
-                self._counts.missed += 1
-                return None
         self._counts.found += 1
         return Session(record, self._layout.load(record.attributes), is_new=False)
 
+    async def _read(self, token: str, handle: str) -> Record | None:
+        while True:
+            now = self._clock.now()
+            if now is not None:
+                fields = await self._server.read(handle)
+            else:
+                fields, left = await self._server.read_with_ttl(handle)
+            if b"created" in fields:
+                record = record_of(token, handle, fields, self._server.rules)
+                if now is None:
+                    now = self._clock.learn(self._server.rules, record.created, record.seen, left)
+                gain = self._server.rules.gain(record.created, record.seen, now)
+                if gain <= 0 or gain < self._server.rules.threshold:
+                    return record
+                reply = await self._touch(record)
+                if reply.status == _THERE:
+                    record.seen, record.expires = reply.seen, reply.seen + reply.left
+                    return record
+            elif fields:  # the note of a rotation
+                reply = await self._server.extend(handle, threshold=self._server.rules.threshold)
+            else:
+                return None
+            if reply.status != _MOVED:
+                return None
+            handle = reply.user.decode()
+
+    async def _touch(self, record: Record) -> Extended:
+        """Move the expiry, and that in the index. The index is told at once: should the session be gone, it finds out."""
+        rules = self._server.rules
+        touch = self._server.extend(record.handle, threshold=rules.threshold)
+        if not record.user:
+            reply = await touch
+            self._counts.touched += reply.seen > record.seen
+            return reply
+        left = min(rules.idle, record.created + rules.absolute - record.seen)
+        reply, known = await gather(
+            touch, self._index.touch(record.user, record.handle, created=record.created, left=left)
+        )
+        self._counts.touched += reply.seen > record.seen
+        if known or reply.status != _THERE:
+            return reply
+        await self.ending.end(record.handle, owner=record.user)
+        return reply._replace(status=_GONE)
+
     async def save(self, record: Record, changes: Changes, expected: int) -> None:
-        after = record.attributes | changes.written
-        for name in changes.removed:
-            del after[name]
-        most, size = self._server.rules.max_bytes, size_of(after)
-        if size > most and size > size_of(record.attributes):
+        most, size = self._server.rules.max_bytes, size_of(changes.written)
+        if size > most:
             self._counts.refused += 1
             raise SessionTooLarge(record.handle, size, most)
         removed = [f".{name}" for name in changes.removed]
@@ -94,7 +130,10 @@ class Lifecycle(Generic[M]):
         if reply.status == _TOO_LARGE:
             raise SessionTooLarge(record.handle, reply.size, most)
         self._counts.saved += 1
-        record.attributes, record.version = after, reply.version
+        record.attributes = record.attributes | changes.written
+        for name in changes.removed:
+            del record.attributes[name]
+        record.version = reply.version
 
     async def extend(self, handle: str) -> bool:
         reply = await self._server.extend(handle)
@@ -173,7 +212,3 @@ class Lifecycle(Generic[M]):
             return True
         await self.ending.end(handle, owner=user)
         return False
-
-    def _left(self, record: Record) -> int:
-        """Of a session that was touched just now. Seen is now, by the server's clock."""
-        return record.expires - record.seen

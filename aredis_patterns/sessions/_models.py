@@ -5,7 +5,7 @@ last digit; property tests compare them step by step.
 
     model = SessionsModel(idle=60_000, absolute=600_000)
     model.create("handle", now=0)
-    assert model.load("handle", now=59_999) is not None
+    assert model.extend("handle", now=59_999)[0] == 1
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Note:
 class SessionsModel:
     """All sessions of one tag, and when they end."""
 
-    def __init__(self, *, idle: int, absolute: int, threshold: int = 0, keep: int = 0, most: int = 2**53) -> None:
-        self.idle, self.absolute, self.threshold, self.keep, self.most = idle, absolute, threshold, keep, most
+    def __init__(self, *, idle: int, absolute: int, keep: int = 0, most: int = 2**53) -> None:
+        self.idle, self.absolute, self.keep, self.most = idle, absolute, keep, most
         self.sessions: dict[str, SessionState] = {}
         self.notes: dict[str, Note] = {}
         self.ends: dict[str, int] = {}
@@ -60,21 +60,6 @@ class SessionsModel:
         self._drop_old(now)
         self._expect(handle, user, now + self.idle)
         return now
-
-    def load(self, handle: str, *, now: int) -> tuple[SessionState, bool] | str | None:
-        """lua/session_load.lua: the session and whether its expiry moved, the handle of its successor, or None."""
-        note = self.notes.get(handle)
-        if note is not None and now < note.until:
-            return note.moved
-        state = self.alive(handle, now)
-        if state is None:
-            return None
-        gain = min(now + self.idle, state.created + self.absolute) - self.expires(state)
-        touched = gain > 0 and gain >= self.threshold
-        if touched:
-            state.seen = now
-            self._expect(handle, state.user, self.expires(state))
-        return state, touched
 
     def save(
         self, handle: str, *, now: int, expected: int, removed: Sequence[str], written: Mapping[str, bytes]
@@ -94,17 +79,18 @@ class SessionsModel:
         state.attributes, state.size, state.version = after, size, state.version + 1
         return 1, state.version, size
 
-    def extend(self, handle: str, *, now: int) -> tuple[int, int]:
-        """lua/session_extend.lua: status, and the life that is left."""
+    def extend(self, handle: str, *, now: int, threshold: int = 0) -> tuple[int, int, int, int, str]:
+        """lua/session_extend.lua: status, life that is left, created, seen, user or successor."""
         note = self.notes.get(handle)
         if note is not None and now < note.until:
-            return 2, 0
+            return 2, 0, 0, 0, note.moved
         state = self.alive(handle, now)
         if state is None:
-            return 0, 0
-        state.seen = max(now, state.seen)
-        self._expect(handle, state.user, self.expires(state))
-        return 1, self.expires(state) - now
+            return 0, 0, 0, 0, ""
+        if min(now + self.idle, state.created + self.absolute) - self.expires(state) >= threshold:
+            state.seen = max(now, state.seen)
+            self._expect(handle, state.user, self.expires(state))
+        return 1, self.expires(state) - now, state.created, state.seen, state.user
 
     def rotate(self, handle: str, moved: str, *, now: int, user: str | None = None, grace: int = 0) -> str | None:
         """lua/session_rotate.lua: the user until now; None when it is gone."""

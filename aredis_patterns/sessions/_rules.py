@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass
 from typing import Final, TypedDict
 
 from aredis_patterns._core.durations import to_milliseconds, to_seconds
 from aredis_patterns.types import Seconds
 
-__all__ = ["Rules", "SessionOptions", "make_rules"]
+__all__ = ["Rules", "ServerClock", "SessionOptions", "make_rules"]
 
 _MOST_BYTES: Final = 16 * 1024 * 1024
 
@@ -42,6 +44,39 @@ class Rules:
     max_bytes: int
     deadline: float
     """Seconds, for the local timer."""
+
+    def gain(self, created: int, seen: int, now: int) -> int:
+        """How much longer a session would live if it were touched now, in ms. All of it, if it should be over."""
+        deadline = created + self.absolute
+        expires = min(seen + self.idle, deadline)
+        return min(now + self.idle, deadline) - expires if now < expires else self.idle
+
+
+class ServerClock:
+    """What time it is on the server, for at most a second after the server has said so.
+
+    Only for the question whether a touch is due. When a session is over is decided by the server alone.
+    """
+
+    __slots__ = ("_at", "_now")
+
+    def __init__(self) -> None:
+        self._now = 0
+        self._at = -math.inf
+
+    def now(self) -> int | None:
+        """Milliseconds of the server; None when it has to be asked."""
+        passed = time.monotonic() - self._at
+        return self._now + int(passed * 1000) if passed < 1.0 else None
+
+    def learn(self, rules: Rules, created: int, seen: int, left: int) -> int:
+        """From the TTL of a session, which was set when it was seen. One that these rules have not set says nothing: it
+        counts as over, and the script decides."""
+        given = min(rules.idle, created + rules.absolute - seen)
+        if not 0 <= left <= given:
+            return seen + rules.idle
+        self._now, self._at = seen + given - left, time.monotonic()
+        return self._now
 
 
 def make_rules(

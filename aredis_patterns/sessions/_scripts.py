@@ -13,7 +13,6 @@ __all__ = [
     "Destroyed",
     "Extended",
     "Indexed",
-    "Loaded",
     "Peeked",
     "Rotated",
     "Saved",
@@ -26,7 +25,6 @@ __all__ = [
     "session_create",
     "session_destroy",
     "session_extend",
-    "session_load",
     "session_peek",
     "session_rotate",
     "session_save",
@@ -34,7 +32,6 @@ __all__ = [
 
 _PACKAGE: Final = "aredis_patterns.sessions"
 _CREATE: Final = Script.load(_PACKAGE, "session_create")
-_LOAD: Final = Script.load(_PACKAGE, "session_load")
 _SAVE: Final = Script.load(_PACKAGE, "session_save")
 _EXTEND: Final = Script.load(_PACKAGE, "session_extend")
 _ROTATE: Final = Script.load(_PACKAGE, "session_rotate")
@@ -43,14 +40,6 @@ _PEEK: Final = Script.load(_PACKAGE, "session_peek")
 _INDEX_ADD: Final = Script.load(_PACKAGE, "index_add")
 _INDEX_REVOKE: Final = Script.load(_PACKAGE, "index_revoke")
 _CLAIM: Final = Script.load(_PACKAGE, "ends_claim")
-
-
-class Loaded(NamedTuple):
-    """What session_load answers."""
-
-    status: int
-    touched: int
-    fields: list[bytes]
 
 
 class Saved(NamedTuple):
@@ -67,6 +56,7 @@ class Extended(NamedTuple):
     status: int
     left: int
     created: int
+    seen: int
     user: bytes
 
 
@@ -136,23 +126,6 @@ async def session_create(
     return int(created)
 
 
-async def session_load(
-    commands: Commands,
-    *,
-    session: str,
-    ends: str,
-    handle: str,
-    idle: int,
-    absolute: int,
-    threshold: int,
-    keep: int,
-    deadline: float | None = None,
-) -> Loaded:
-    """See lua/session_load.lua. One round trip."""
-    args: list[Encodable] = [handle, idle, absolute, threshold, keep]
-    return Loaded(*await _LOAD(commands, keys=[session, ends], args=args, deadline=deadline))
-
-
 async def session_save(
     commands: Commands,
     *,
@@ -178,11 +151,12 @@ async def session_extend(
     handle: str,
     idle: int,
     absolute: int,
+    threshold: int,
     keep: int,
     deadline: float | None = None,
 ) -> Extended:
     """See lua/session_extend.lua. One round trip."""
-    args: list[Encodable] = [handle, idle, absolute, keep]
+    args: list[Encodable] = [handle, idle, absolute, threshold, keep]
     return Extended(*await _EXTEND(commands, keys=[session, ends], args=args, deadline=deadline))
 
 

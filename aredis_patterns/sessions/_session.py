@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, TypeVar
@@ -126,20 +126,18 @@ class SessionInfo:
     """What `create` or `rotate` was told of the device."""
 
 
-def record_of(token: str, handle: str, fields: Sequence[bytes], rules: Rules) -> Record:
-    """From the fields of the hash, name and value in turn."""
-    stored = dict(zip(fields[::2], fields[1::2], strict=True))
-    created, seen = int(stored.pop(b"created")), int(stored.pop(b"seen"))
-    version, user = int(stored.pop(b"version")), stored.pop(b"user", b"").decode()
+def record_of(token: str, handle: str, fields: Mapping[bytes, bytes], rules: Rules) -> Record:
+    """From the fields of the hash."""
+    created, seen = int(fields[b"created"]), int(fields[b"seen"])
     return Record(
         token=token,
         handle=handle,
-        user=user,
+        user=fields[b"user"].decode() if b"user" in fields else "",
         created=created,
         seen=seen,
         expires=min(seen + rules.idle, created + rules.absolute),
-        version=version,
-        attributes={name[1:].decode(): value for name, value in stored.items() if name[:1] == ATTRIBUTE},
+        version=int(fields[b"version"]),
+        attributes={name[1:].decode(): value for name, value in fields.items() if name[:1] == ATTRIBUTE},
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
 from hashlib import sha256
 from typing import Final
 
@@ -18,6 +18,7 @@ __all__ = ["TAGS", "handle_of", "is_handle", "new_token"]
 TAGS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 """Every first letter that a token can have."""
 
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 _HANDLE: Final = re.compile(r"[A-Za-z0-9_-]{44}")
 
@@ -32,7 +33,8 @@ def handle_of(token: str) -> str | None:
     """The handle of a token; None for anything that is not a token, however long and whatever is in it."""
     if len(token) != 43 or _TOKEN.fullmatch(token) is None:
         return None
-    return token[0] + urlsafe_b64encode(sha256(token.encode()).digest())[:43].decode()
+    digest = b2a_base64(sha256(token.encode()).digest(), newline=False)
+    return token[0] + digest[:43].translate(_URL_SAFE).decode()
 
 
 def is_handle(text: str) -> bool:

@@ -25,14 +25,14 @@ VERBS = st.one_of(
     st.tuples(
         st.just("create"), st.sampled_from(USERS), st.dictionaries(st.sampled_from(NAMES), st.sampled_from(VALUES))
     ),
-    st.tuples(st.just("load")),
+    st.tuples(st.just("read")),
     st.tuples(
         st.just("save"),
         st.integers(0, 3),
         st.sets(st.sampled_from(NAMES)),
         st.dictionaries(st.sampled_from(NAMES), st.sampled_from(VALUES)),
     ),
-    st.tuples(st.just("extend")),
+    st.tuples(st.just("extend"), st.sampled_from([0, 6_000])),
     st.tuples(
         st.just("rotate"),
         st.sampled_from(HANDLES),
@@ -51,9 +51,7 @@ STORIES = st.lists(st.tuples(STEPS, st.sampled_from(HANDLES), VERBS), max_size=2
 async def test_sessions(clocked: Any, clocked_server: Callable[..., SessionServer], story: list[Any]) -> None:
     server = clocked_server()
     rules = server.rules
-    model = SessionsModel(
-        idle=rules.idle, absolute=rules.absolute, threshold=rules.threshold, keep=rules.keep, most=rules.max_bytes
-    )
+    model = SessionsModel(idle=rules.idle, absolute=rules.absolute, keep=rules.keep, most=rules.max_bytes)
     for step, handle, verb in story:
         clocked.now += step * 1000
         await _compare(server, model, clocked.now // 1000, handle, verb)
@@ -69,8 +67,8 @@ async def _compare(server: SessionServer, model: SessionsModel, now: int, handle
         fields = [part for pair in attributes.items() for part in pair]
         expected = model.create(handle, now=now, user=user, attributes=attributes)
         assert await server.create(handle, user, b"", size, fields) == expected
-    elif name == "load":
-        await _compare_load(server, model, now, handle)
+    elif name == "read":
+        await _compare_read(server, model, handle)
     elif name == "save":
         version, removed, written = args
         removed = removed - written.keys()
@@ -78,7 +76,8 @@ async def _compare(server: SessionServer, model: SessionsModel, now: int, handle
         fields = [part for pair in written.items() for part in pair]
         assert tuple(await server.save(handle, version, sorted(removed), fields)) == expected
     elif name == "extend":
-        assert tuple(await server.extend(handle))[:2] == model.extend(handle, now=now)
+        *numbers, text = await server.extend(handle, threshold=args[0])
+        assert (*numbers, text.decode()) == model.extend(handle, now=now, threshold=args[0])
     elif name == "rotate":
         moved, user, grace = args
         if moved in model.sessions or moved in model.notes or moved == handle:
@@ -105,21 +104,16 @@ async def _compare(server: SessionServer, model: SessionsModel, now: int, handle
         assert (seen.left if seen.status else None) == (model.expires(state) - now if state else None)
 
 
-async def _compare_load(server: SessionServer, model: SessionsModel, now: int, handle: str) -> None:
-    expected = model.load(handle, now=now)
-    reply = await server.load(handle)
-    if expected is None:
-        assert reply.status == 0
-    elif isinstance(expected, str):
-        assert (reply.status, reply.fields) == (2, [expected.encode()])
-    else:
-        state, touched = expected
-        assert (reply.status, bool(reply.touched)) == (1, touched)
-        fields = dict(zip(reply.fields[::2], reply.fields[1::2], strict=True))
-        assert {name.decode(): value for name, value in fields.items() if name[:1] == b"."} == state.attributes
-        assert (int(fields[b"created"]), int(fields[b"seen"])) == (state.created, state.seen)
-        assert (int(fields[b"version"]), int(fields[b"size"])) == (state.version, state.size)
-        assert fields.get(b"user", b"").decode() == state.user
+async def _compare_read(server: SessionServer, model: SessionsModel, handle: str) -> None:
+    fields, state = await server.read(handle), model.sessions.get(handle)
+    if state is None:
+        assert b"created" not in fields
+        assert bool(fields) == (handle in model.notes)
+        return
+    assert {name.decode(): value for name, value in fields.items() if name[:1] == b"."} == state.attributes
+    assert (int(fields[b"created"]), int(fields[b"seen"])) == (state.created, state.seen)
+    assert (int(fields[b"version"]), int(fields[b"size"])) == (state.version, state.size)
+    assert fields.get(b"user", b"").decode() == state.user
 
 
 INDEX_STEPS = st.sampled_from([0, 1, 999, 1_000, 30_000_000, 60_000_000])

@@ -241,32 +241,51 @@ async def test_s5_changes_inside_of_values_are_seen_and_reading_writes_nothing(
 
 
 async def test_s6_idle_and_absolute_timeout_together(clocked: Any, clocked_server: Any) -> None:
-    """30 minutes idle, 8 hours in all, a request every 5 minutes: over after 8 hours, moved once in 5 minutes."""
+    """30 minutes idle, 8 hours in all, a request every 5 minutes: over after 8 hours."""
     server = clocked_server(idle_timeout=1800, absolute_timeout=8 * 3600, touch_threshold=0.1)
     handle = handle_of(new_token()) or ""
-    await server.create(handle, "", b"", 0, [])
+    created = seen = await server.create(handle, "", b"", 0, [])
     moved = reads = 0
-    for _ in range(10 * 3600 // 60):
-        clocked.now += 60_000_000
-        reply = await server.load(handle)
-        if reply.status == 0:
-            break
-        reads, moved = reads + 1, moved + reply.touched
-    assert reads == 8 * 60 - 1
-    assert 140 < moved < 160  # once in three minutes, a tenth of the idle timeout
+    for _ in range(10 * 60 // 5):
+        clocked.now += 300_000_000
+        if server.rules.gain(created, seen, clocked.now // 1000) >= server.rules.threshold:
+            reply = await server.extend(handle, threshold=server.rules.threshold)
+            if reply.status == 0:
+                break
+            moved, seen = moved + (reply.seen != seen), reply.seen
+        reads += 1
+    assert clocked.now // 1000 - created == 8 * 3600 * 1000
+    assert reads == 8 * 12 - 1
+    assert moved == 90, "every five minutes, until the last half hour: there is nothing to gain"
 
 
 async def test_s6_a_read_within_the_threshold_writes_nothing(redis_client: Redis, namespace: str) -> None:
     store = SessionStore(redis_client, namespace=namespace, deadline=10)
     session = await store.create({"x": 1}, user_id="42")
     key = store._server.keys.session(session.handle)
-    await redis_client.pexpire(key, 1_000_000)  # a TTL that the scripts would not choose themselves
+    await redis_client.pexpire(key, 1_790_000)  # a TTL that the scripts would not choose themselves
     before = await redis_client.hgetall(key)
     for _ in range(5):
         assert await store.get(session.token) is not None
     assert await redis_client.hgetall(key) == before
-    assert await redis_client.pttl(key) <= 1_000_000
+    assert await redis_client.pttl(key) <= 1_790_000
     assert store.statistics().touched == 0
+
+
+async def test_a_key_that_lost_its_ttl_is_over_in_time_and_gets_one_again(redis_client: Redis, namespace: str) -> None:
+    store = SessionStore(redis_client, namespace=namespace, idle_timeout=0.6, absolute_timeout=60, deadline=10)
+    mended, over = await store.create({"x": 1}), await store.create({"x": 1})
+    for session in (mended, over):
+        await redis_client.persist(store._server.keys.session(session.handle))
+    await asyncio.sleep(0.2)
+    assert await store.get(mended.token) is not None
+    assert 0 < await redis_client.pttl(store._server.keys.session(mended.handle)) <= 600
+    await asyncio.sleep(0.5)
+    assert await store.get(over.token) is None
+    over.data["x"] = 2
+    with pytest.raises(SessionGone):
+        await store.save(over)
+    await redis_client.unlink(store._server.keys.session(over.handle))
 
 
 async def test_s7_logout_everywhere_but_here(store: Store, redis_client: Redis) -> None:

@@ -57,8 +57,5 @@ end
 if removed > 0 then
   redis.call('HDEL', session, unpack(fields, 1, removed))
 end
-if removed < #fields then
-  redis.call('HSET', session, unpack(fields, removed + 1))
-end
-redis.call('HSET', session, 'version', version + 1, 'size', size)
+redis.call('HSET', session, 'version', version + 1, 'size', size, unpack(fields, removed + 1))
 return {1, version + 1, size}
