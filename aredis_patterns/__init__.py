@@ -233,7 +233,6 @@ from aredis_patterns.ratelimit import (
 from aredis_patterns.sessions import (
     EndReason,
     Session,
-    SessionData,
     SessionEvent,
     SessionInfo,
     SessionOptions,
@@ -410,7 +409,6 @@ __all__ = [
     # sessions
     "SessionStore",
     "Session",
-    "SessionData",
     "SessionInfo",
     "SessionEvent",
     "SessionOptions",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from os import PathLike
 from types import TracebackType
@@ -398,7 +399,7 @@ class Patterns:
         return queue
 
     @overload
-    def sessions(self, **options: Unpack[SessionOptions]) -> SessionStore[MutableMapping[str, Any]]: ...
+    def sessions(self, **options: Unpack[SessionOptions]) -> SessionStore[dict[str, Any]]: ...
     @overload
     def sessions(self, *, model: type[M], **options: Unpack[SessionOptions]) -> SessionStore[M]: ...
     def sessions(self, *, model: Any = None, **options: Unpack[SessionOptions]) -> SessionStore[Any]:

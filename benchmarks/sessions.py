@@ -140,9 +140,7 @@ async def memory(url: str) -> dict[str, int]:
             ),
             "aiohttp-session": await bytes_per_session(
                 client,
-                lambda n: storage.save_session(
-                    request, web.Response(), theirs(None)
-                ),
+                lambda n: storage.save_session(request, web.Response(), theirs(None)),
             ),
         }
         await lane_of(client).aclose()

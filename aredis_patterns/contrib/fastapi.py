@@ -8,7 +8,6 @@ Only translates: connection to key, result to headers and errors. What is allowe
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
 from typing import Annotated, Any, Final, TypeAlias, Unpack
 
 from fastapi import Depends, HTTPException, Request, Response, WebSocketException
@@ -166,7 +165,7 @@ async def current_session(connection: HTTPConnection) -> RequestSession[Any]:
     return session_of(connection)
 
 
-CurrentSession: TypeAlias = Annotated[RequestSession[MutableMapping[str, Any]], Depends(current_session)]
+CurrentSession: TypeAlias = Annotated[RequestSession[dict[str, Any]], Depends(current_session)]
 """A parameter of a route: `async def home(session: CurrentSession)`."""
 
 

@@ -1,6 +1,5 @@
 """Sessions on the server: unguessable tokens, two timeouts, a list of devices, and a logout that holds."""
 
-from aredis_patterns.sessions._data import SessionData
 from aredis_patterns.sessions._ends import EndReason, SessionEvent
 from aredis_patterns.sessions._rules import SessionOptions
 from aredis_patterns.sessions._session import Session, SessionInfo
@@ -10,7 +9,6 @@ from aredis_patterns.sessions._store import SessionStore
 __all__ = [
     "EndReason",
     "Session",
-    "SessionData",
     "SessionEvent",
     "SessionInfo",
     "SessionOptions",

@@ -1,12 +1,11 @@
 """What an application keeps in a session, and how it becomes fields of a hash: one field per attribute, each JSON.
 
-What has changed is found by comparing bytes, so a list that was appended to is seen without a flag; what nobody looked
-at is neither decoded nor compared.
+What has changed is found by comparing bytes, so a list that was appended to is seen without a flag.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Mapping
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from aredis_patterns._core.codecs import JSONCodec
@@ -17,7 +16,6 @@ __all__ = [
     "Layout",
     "MappingLayout",
     "ModelLayout",
-    "SessionData",
     "decode_meta",
     "encode_meta",
     "fields_of",
@@ -32,78 +30,6 @@ MOST_ATTRIBUTES: Final = 1000
 _JSON: Final[JSONCodec[Any]] = JSONCodec()
 
 
-class SessionData(MutableMapping[str, Any]):
-    """The attributes of a session: a dict of JSON values, decoded when the first of them is looked at.
-
-    Names are str. Values are what JSON knows; tuples come back as lists. Changes are kept by `store.save(session)`,
-    also those inside of a value. An attribute whose bytes are no JSON raises DecodeError when it is looked at, and stays.
-    """
-
-    __slots__ = ("_stored", "_values")
-
-    def __init__(self, stored: Mapping[str, bytes] | None = None) -> None:
-        self._stored: Final[Mapping[str, bytes]] = stored if stored is not None else {}
-        self._values: dict[str, Any] | None = None
-
-    def seen(self) -> dict[str, Any] | None:
-        """The values, if anybody has looked at them: only then can they have changed."""
-        return self._values
-
-    def _all(self) -> dict[str, Any]:
-        values = self._values
-        if values is None:
-            values = self._values = _decode_all(self._stored)
-        return values
-
-    def __getitem__(self, name: str) -> Any:
-        value = self._all()[name]
-        return _JSON.decode(value.data) if type(value) is _Unreadable else value
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        self._all()[name] = value
-
-    def __delitem__(self, name: str) -> None:
-        del self._all()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._all())
-
-    def __len__(self) -> int:
-        return len(self._all())
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._all()
-
-    def __repr__(self) -> str:
-        # Values may be secrets, and reprs end up in logs.
-        return f"SessionData({', '.join(map(repr, self._stored if self._values is None else self._values))})"
-
-
-class _Unreadable:
-    """Stored bytes that are no JSON."""
-
-    __slots__ = ("data",)
-
-    def __init__(self, data: bytes) -> None:
-        self.data: Final = data
-
-
-def _decode_all(stored: Mapping[str, bytes]) -> dict[str, Any]:
-    """All values with one call of the decoder, as one array."""
-    try:
-        values = _JSON.decode(b"[%b]" % b",".join(stored.values()))
-        return dict(zip(stored, values, strict=True))
-    except (DecodeError, ValueError):
-        return {name: _decode_or_keep(value) for name, value in stored.items()}
-
-
-def _decode_or_keep(value: bytes) -> Any:
-    try:
-        return _JSON.decode(value)
-    except DecodeError:
-        return _Unreadable(value)
-
-
 class Changes(NamedTuple):
     """What a save has to send."""
 
@@ -113,6 +39,9 @@ class Changes(NamedTuple):
 
 class Layout(Protocol[M]):
     """Turns what the application sees into attributes, and back."""
+
+    eager: bool
+    """Whether a session is decoded when it is read, or when its data is first looked at."""
 
     def load(self, stored: Mapping[str, bytes]) -> M:
         """DecodeError when it does not fit."""
@@ -132,30 +61,34 @@ class Layout(Protocol[M]):
 
 
 class MappingLayout:
-    """A dict of JSON values."""
+    """A dict of JSON values. Names are str; tuples come back as lists."""
 
-    def load(self, stored: Mapping[str, bytes]) -> SessionData:
-        """See `Layout.load`. Decodes nothing yet."""
-        return SessionData(stored)
+    eager = False
+
+    def load(self, stored: Mapping[str, bytes]) -> dict[str, Any]:
+        """See `Layout.load`. One call of the decoder for all values, as one array."""
+        try:
+            return dict(zip(stored, _JSON.decode(b"[%b]" % b",".join(stored.values())), strict=True))
+        except ValueError:
+            return {name: _decoded(name, value) for name, value in stored.items()}
 
     def dump(self, data: Mapping[str, Any]) -> dict[str, bytes]:
         """See `Layout.dump`."""
         if not isinstance(data, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise EncodeError(f"the data of a session is a dict, got {type(data).__name__}")
-        return _encoded(data._all() if isinstance(data, SessionData) else data)
+        return _encoded(data)
 
-    def changes(self, data: SessionData, stored: Mapping[str, bytes]) -> Changes:
+    def changes(self, data: Mapping[str, Any], stored: Mapping[str, bytes]) -> Changes:
         """See `Layout.changes`."""
-        values = data.seen()
-        if values is None:
-            return Changes({}, [])
-        now = _encoded(values)
-        written = {name: value for name, value in now.items() if not _same(stored.get(name), value)}
+        now = self.dump(data)
+        written = {name: value for name, value in now.items() if stored.get(name) != value}
+        if written:
+            written = {name: value for name, value in written.items() if not _same(stored.get(name), value)}
         return Changes(written, [name for name in stored if name not in now])
 
-    def empty(self) -> SessionData:
+    def empty(self) -> dict[str, Any]:
         """See `Layout.empty`."""
-        return SessionData()
+        return {}
 
 
 class ModelLayout(Generic[M]):
@@ -163,6 +96,8 @@ class ModelLayout(Generic[M]):
 
     Attributes that the model does not know stay as they are, so old and new processes can run side by side.
     """
+
+    eager = True
 
     def __init__(self, model: type[M]) -> None:
         self._model: Final = model
@@ -228,10 +163,17 @@ def _encoded(values: Mapping[str, Any]) -> dict[str, bytes]:
             raise EncodeError(f"the name of an attribute is text, got {name!r}")
         try:
             name.encode()
-            encoded[name] = value.data if type(value) is _Unreadable else _JSON.encode(value)
+            encoded[name] = _JSON.encode(value)
         except (EncodeError, UnicodeEncodeError) as error:
             raise EncodeError(f"the attribute {name!r}: {error}") from error
     return encoded
+
+
+def _decoded(name: str, value: bytes) -> Any:
+    try:
+        return _JSON.decode(value)
+    except DecodeError as error:
+        raise DecodeError(f"the attribute {name!r}: {error}") from error
 
 
 def _same(before: bytes | None, now: bytes) -> bool:

@@ -50,17 +50,9 @@ class Lifecycle(Generic[M]):
             if user:
                 await self._enter(user, handle, left=rules.idle)
         self._counts.created += 1
-        record = Record(
-            token=token,
-            handle=handle,
-            user=user,
-            created=created,
-            seen=created,
-            expires=created + rules.idle,
-            version=1,
-            attributes=attributes,
-        )
-        return Session(record, self._layout.load(attributes), is_new=True)
+        record = Record(token, handle, user, created, created, created + rules.idle, 1, {})
+        record.attributes = attributes
+        return Session(record, self._layout, is_new=True)
 
     async def get(self, token: str, handle: str) -> Session[M] | None:
         record = await self._read(token, handle)
@@ -68,15 +60,18 @@ class Lifecycle(Generic[M]):
             self._counts.missed += 1
             return None
         self._counts.found += 1
-        return Session(record, self._layout.load(record.attributes), is_new=False)
+        session = Session(record, self._layout)
+        if self._layout.eager:
+            _ = session.data  # a model that does not fit is told here and now
+        return session
 
     async def _read(self, token: str, handle: str) -> Record | None:
         while True:
             now = self._clock.now()
-            if now is not None:
-                fields = await self._server.read(handle)
-            else:
+            if now is None:
                 fields, left = await self._server.read_with_ttl(handle)
+            else:
+                fields, left = await self._server.read(handle), 0
             if b"created" in fields:
                 record = record_of(token, handle, fields, self._server.rules)
                 if now is None:

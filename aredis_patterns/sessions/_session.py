@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Generic, TypeVar
 
 from aredis_patterns.sessions._csrf import csrf_matches, csrf_token
+from aredis_patterns.sessions._data import Changes, Layout
 from aredis_patterns.sessions._rules import Rules
 
 __all__ = ["Record", "Session", "SessionInfo", "info_of", "record_of"]
@@ -21,11 +22,10 @@ ATTRIBUTE: Final = b"."
 class Record:
     """What the store knows of a session that it handed out; times in ms of the server's clock."""
 
-    __slots__ = ("attributes", "created", "expires", "handle", "seen", "token", "user", "version")
+    __slots__ = ("_attributes", "_fields", "created", "expires", "handle", "seen", "token", "user", "version")
 
     def __init__(
         self,
-        *,
         token: str,
         handle: str,
         user: str,
@@ -33,7 +33,7 @@ class Record:
         seen: int,
         expires: int,
         version: int,
-        attributes: dict[str, bytes],
+        fields: Mapping[bytes, bytes],
     ) -> None:
         self.token = token
         self.handle = handle
@@ -42,27 +42,62 @@ class Record:
         self.seen = seen
         self.expires = expires
         self.version = version
-        self.attributes = attributes
-        """As they are stored."""
+        self._fields: Final = fields
+        self._attributes: dict[str, bytes] | None = None
+
+    @property
+    def attributes(self) -> dict[str, bytes]:
+        """As they are stored. Sorted out when they are first needed: many requests only ask whose session it is."""
+        found = self._attributes
+        if found is None:
+            found = {name[1:].decode(): value for name, value in self._fields.items() if name[:1] == ATTRIBUTE}
+            self._attributes = found
+        return found
+
+    @attributes.setter
+    def attributes(self, attributes: dict[str, bytes]) -> None:
+        self._attributes = attributes
 
 
 class Session(Generic[M]):
     """A session that was read or created. Nothing here does I/O: `SessionStore` reads, saves, rotates and ends it.
 
-    `data` is the application's: a `SessionData`, which is a dict, or your model. `is_new` is whether this object
-    created it. The rest is kept by the store.
+    `data` is the application's: a dict of JSON values, or your model. `is_new` is whether this object created it. The rest
+    is kept by the store.
 
         session = await store.create({"cart": []}, user_id="42")
         session.data["cart"].append("book")
         await store.save(session)
     """
 
-    __slots__ = ("data", "is_new", "record")
+    __slots__ = ("_data", "_layout", "is_new", "record")
 
-    def __init__(self, record: Record, data: M, *, is_new: bool) -> None:
+    def __init__(self, record: Record, layout: Layout[M], *, is_new: bool = False) -> None:
         self.record: Final = record
-        self.data: M = data
         self.is_new: Final = is_new
+        self._layout: Final[Layout[M]] = layout
+        self._data: M | None = None
+
+    @property
+    def data(self) -> M:
+        """What the application keeps here. Changes are kept by `store.save(session)`, also those inside of values.
+
+        Raises DecodeError when an attribute is not JSON; then nothing of it is changed by a save either.
+        """
+        data = self._data
+        if data is None:
+            data = self._data = self._layout.load(self.record.attributes)
+        return data
+
+    @data.setter
+    def data(self, data: M) -> None:
+        self._data = data
+
+    def changes(self) -> Changes:
+        """What a save would send. Nothing for data that nobody has looked at. Raises EncodeError."""
+        if self._data is None:
+            return Changes({}, [])
+        return self._layout.changes(self._data, self.record.attributes)
 
     @property
     def token(self) -> str:
@@ -128,17 +163,10 @@ class SessionInfo:
 
 def record_of(token: str, handle: str, fields: Mapping[bytes, bytes], rules: Rules) -> Record:
     """From the fields of the hash."""
-    created, seen = int(fields[b"created"]), int(fields[b"seen"])
-    return Record(
-        token=token,
-        handle=handle,
-        user=fields[b"user"].decode() if b"user" in fields else "",
-        created=created,
-        seen=seen,
-        expires=min(seen + rules.idle, created + rules.absolute),
-        version=int(fields[b"version"]),
-        attributes={name[1:].decode(): value for name, value in fields.items() if name[:1] == ATTRIBUTE},
-    )
+    created, seen, user = int(fields[b"created"]), int(fields[b"seen"]), fields.get(b"user")
+    expires = min(seen + rules.idle, created + rules.absolute)
+    version = int(fields[b"version"])
+    return Record(token, handle, "" if user is None else user.decode(), created, seen, expires, version, fields)
 
 
 def info_of(handle: str, *, created: int, seen: int, expires: int, meta: Mapping[str, Any]) -> SessionInfo:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, MutableMapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Final, Generic, TypeVar, Unpack, overload
 
 from aredis_patterns._core.durations import timeout_seconds, to_milliseconds
@@ -38,7 +38,7 @@ class SessionStore(Generic[M]):
     Args:
         client: any `redis.asyncio` client, stock or pipelined, single server or Cluster. It is never closed here.
         name: names this store in keys. Sessions of one store are nothing to another one.
-        model: a dataclass, `msgspec.Struct`, pydantic model or TypedDict; without it data is a `SessionData`, a dict.
+        model: a dataclass, `msgspec.Struct`, pydantic model or TypedDict; without it data is a dict of JSON values.
         idle_timeout: life without a request; absolute_timeout: life in all, since login. Both are kept by the server.
         max_per_user: so many sessions of one user; a further login ends the one that has been idle for the longest.
         touch_threshold: the part of `idle_timeout` that has to pass before a read moves the expiry; other reads write
@@ -58,7 +58,7 @@ class SessionStore(Generic[M]):
 
     @overload
     def __init__(
-        self: SessionStore[MutableMapping[str, Any]], client: RedisClient, **options: Unpack[SessionOptions]
+        self: SessionStore[dict[str, Any]], client: RedisClient, **options: Unpack[SessionOptions]
     ) -> None: ...
     @overload
     def __init__(self, client: RedisClient, *, model: type[M], **options: Unpack[SessionOptions]) -> None: ...
@@ -127,7 +127,7 @@ class SessionStore(Generic[M]):
         Never repeated: after OutcomeUnknown it may be written. Raises SessionGone, SessionConflict, SessionTooLarge;
         after any error both the stored session and `session.data` are as they were.
         """
-        changes = self._layout.changes(session.data, session.record.attributes)
+        changes = session.changes()
         if not changes.written and not changes.removed and if_version is None:
             self._counts.unchanged += 1
             return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, assert_type
@@ -19,13 +18,13 @@ class Cart:
 
 async def plain(client: Redis) -> None:
     store = SessionStore(client, idle_timeout=timedelta(minutes=30), absolute_timeout=8 * 3600, max_per_user=5)
-    assert_type(store, SessionStore[MutableMapping[str, Any]])
+    assert_type(store, SessionStore[dict[str, Any]])
     session = await store.create({"theme": "dark"}, user_id="42", meta={"agent": "curl"})
-    assert_type(session, Session[MutableMapping[str, Any]])
+    assert_type(session, Session[dict[str, Any]])
     session.data["theme"] = "light"
     assert_type(await store.save(session, if_version=session.version), bool)
-    assert_type(await store.rotate(session, user_id="42"), Session[MutableMapping[str, Any]])
-    assert_type(await store.get(session.token), Session[MutableMapping[str, Any]] | None)
+    assert_type(await store.rotate(session, user_id="42"), Session[dict[str, Any]])
+    assert_type(await store.get(session.token), Session[dict[str, Any]] | None)
     assert_type(await store.list("42"), list[SessionInfo])
     assert_type(await store.destroy_all("42", keep=session), int)
     assert_type(await store.wait_ended(session), SessionEvent)
@@ -45,5 +44,5 @@ async def typed(client: Redis) -> None:
 
 async def hub() -> None:
     async with Patterns.from_url("redis://localhost") as p:
-        assert_type(p.sessions(max_per_user=5), SessionStore[MutableMapping[str, Any]])
+        assert_type(p.sessions(max_per_user=5), SessionStore[dict[str, Any]])
         assert_type(p.sessions(model=Cart), SessionStore[Cart])
