@@ -22,6 +22,7 @@ import contextlib
 import logging
 import random
 from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from redis.exceptions import RedisError
@@ -203,7 +204,7 @@ async def obtain(resource: Resource, waiter: Waiter, *, wait: bool) -> Grant | N
     server; then nothing stays behind."""
     room, inbox = resource.room, resource.inbox
     room.join(waiter, line_up=resource.lines_up)
-    pauses = exponential(first=0.005, longest=0.1)
+    pauses: Iterator[float] | None = None
     try:
         while waiter.grant is None:
             pause = None
@@ -219,7 +220,9 @@ async def obtain(resource: Resource, waiter: Waiter, *, wait: bool) -> Grant | N
                 room.look_after(answer.again, resource, guard=answer.again == 0)
                 if wait and first and not listening:
                     continue
-                pause = None if listening else next(pauses)
+                if not listening:
+                    pauses = pauses or exponential(first=0.005, longest=0.1)
+                    pause = next(pauses)
             if not wait:
                 return None
             await waiter.rest(pause)

@@ -59,10 +59,14 @@ if free or holder == token then
   granted = 1
   if free or number == 0 then
     local time = redis.call('TIME')
-    local last = tonumber(redis.call('GET', fence) or 0) or 0
-    number = math.max(last + 1, time[1] * 1000000 + time[2])
+    number = time[1] * 1000000 + time[2]
     local digits = string.format('%.0f', number)
-    redis.call('SET', fence, digits, 'PX', FENCE_TTL)
+    local last = tonumber(redis.call('SET', fence, digits, 'PX', FENCE_TTL, 'GET') or 0) or 0
+    if last >= number then
+      number = last + 1
+      digits = string.format('%.0f', number)
+      redis.call('SET', fence, digits, 'PX', FENCE_TTL)
+    end
     redis.call('SET', lock, digits .. '\n' .. token .. '\n' .. inbox .. '\n' .. owner, 'PX', ttl)
   else
     redis.call('PEXPIRE', lock, ttl)

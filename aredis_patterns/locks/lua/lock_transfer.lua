@@ -30,10 +30,14 @@ local number, holder = string.match(redis.call('GET', lock) or '', '^(%d+)\n([^\
 local granted = 0
 if holder == token then
   local time = redis.call('TIME')
-  local last = tonumber(redis.call('GET', fence) or 0) or 0
-  number = math.max(last + 1, time[1] * 1000000 + time[2])
+  number = time[1] * 1000000 + time[2]
   local digits = string.format('%.0f', number)
-  redis.call('SET', fence, digits, 'PX', FENCE_TTL)
+  local last = tonumber(redis.call('SET', fence, digits, 'PX', FENCE_TTL, 'GET') or 0) or 0
+  if last >= number then
+    number = last + 1
+    digits = string.format('%.0f', number)
+    redis.call('SET', fence, digits, 'PX', FENCE_TTL)
+  end
   redis.call('SET', lock, digits .. '\n' .. heir .. '\n' .. inbox .. '\n' .. owner, 'PX', ttl)
   redis.call('ZREM', queue, member)
   granted = 1
