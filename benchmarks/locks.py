@@ -1,7 +1,8 @@
 """What does a lock cost, and how soon has the next one got it? Run: python -m benchmarks.locks [--quick]
 
 Three questions. How many uncontended cycles (acquire and release) per second, for one task and for 100 tasks with a key
-each. How long do 10 and 100 tasks take to have one lock in turn. How long after its release has another process got it.
+each: `cycle` makes the lock where it is used, `cycle of one object` made it before. How long do 10 and 100 tasks take to
+have one lock in turn. How long after its release has another process got it.
 """
 
 from __future__ import annotations
@@ -134,6 +135,14 @@ async def run(url: str, stack: AsyncExitStack, contest: Contest) -> Outcome:
                 pass
 
         contest.add("cycle", name, cycle, callers=(1, 100))
+    for name in ("ours", "redis-py"):
+        kept = {number: everybody[name](f"bench:{number}") for number in range(100)}
+
+        async def cycle_of_one(number: int, kept: dict[int, AbstractAsyncContextManager[Any]] = kept) -> None:
+            async with kept[number]:
+                pass
+
+        contest.add("cycle of one object", name, cycle_of_one, callers=(1, 100))
     await contest.measure()
 
     rounds = 1 if contest.quick else 3
@@ -157,6 +166,16 @@ async def run(url: str, stack: AsyncExitStack, contest: Contest) -> Outcome:
         [
             Target("cycles, 1 task, vs redis-py", contest.ratio("cycle", 1, "ours", "redis-py"), least=1.5),
             Target("cycles, 100 keys, vs redis-py", contest.ratio("cycle", 100, "ours", "redis-py"), least=8),
+            Target(
+                "one object, 1 task, vs redis-py",
+                contest.ratio("cycle of one object", 1, "ours", "redis-py"),
+                least=1.5,
+            ),
+            Target(
+                "one object, 100 keys, vs redis-py",
+                contest.ratio("cycle of one object", 100, "ours", "redis-py"),
+                least=8,
+            ),
             Target("10 tasks in turn, redis-py / ours", ten["redis-py"] / ten["ours"], least=50),
             Target("messages per release", messages, most=1.2),
         ],

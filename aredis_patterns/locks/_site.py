@@ -95,7 +95,8 @@ class Site(ABC):
 
     def ended(self, lease: Lease) -> None:
         """See `Issuer.ended`."""
-        self.inbox.forget(lease.token)
+        if self.inbox.waiting:
+            self.inbox.forget(lease.token)
         if self.room.holder is lease:
             self.room.holder = None
 

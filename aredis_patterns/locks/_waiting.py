@@ -62,7 +62,19 @@ class Grant(NamedTuple):
 class Waiter:
     """One attempt to acquire, under one token."""
 
-    __slots__ = ("_future", "_loop", "asked", "gone", "grant", "in_line", "ticket", "token", "waited", "woken")
+    __slots__ = (
+        "_future",
+        "_loop",
+        "asked",
+        "gone",
+        "grant",
+        "in_line",
+        "listening",
+        "ticket",
+        "token",
+        "waited",
+        "woken",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.token: Final = next_token()
@@ -72,6 +84,7 @@ class Waiter:
         self.asked = False
         """Whether the server may know this token."""
         self.in_line = False
+        self.listening = False
         self.waited = False
         self.gone = False
         self.woken = False
@@ -124,6 +137,19 @@ class Resource(Protocol):
 
 class Room:
     """Those of this process who wait for one key, the lease that this process has of it, and the timer."""
+
+    __slots__ = (
+        "__weakref__",
+        "_on_guard",
+        "_timer",
+        "_waiters",
+        "_when",
+        "heir",
+        "holder",
+        "line",
+        "loop",
+        "transfers",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop: Final = loop
@@ -232,7 +258,8 @@ async def obtain(resource: Resource, waiter: Waiter, *, wait: bool) -> Grant | N
             _undo(resource, waiter, error)
         raise
     finally:
-        inbox.forget(waiter.token)
+        if waiter.listening:
+            inbox.forget(waiter.token)
         room.part(waiter)
 
 
@@ -250,8 +277,8 @@ def _overhear(inbox: Inbox, waiter: Waiter) -> bool:
     """Be ready to be woken, if that costs nothing."""
     if inbox.live:
         inbox.expect(waiter.token, waiter.wake)
-        return True
-    return False
+        waiter.listening = True
+    return waiter.listening
 
 
 async def _listen(resource: Resource, waiter: Waiter) -> bool:
@@ -262,6 +289,7 @@ async def _listen(resource: Resource, waiter: Waiter) -> bool:
         resource.runtime.cannot_listen(error)
         return False
     resource.inbox.expect(waiter.token, waiter.wake)
+    waiter.listening = True
     return True
 
 
