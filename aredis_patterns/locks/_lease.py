@@ -129,6 +129,11 @@ class Lease:
         return self._state == "held" and self._issuer.renewals.loop.time() < self.deadline
 
     @property
+    def released(self) -> bool:
+        """Whether it ended by being released. Local, no I/O."""
+        return self._state == "released"
+
+    @property
     def expires_in(self) -> float:
         """Seconds for which it is certainly ours, if it is not renewed; 0 when it has ended."""
         return max(0.0, self.deadline - self._issuer.renewals.loop.time()) if self._state == "held" else 0.0

@@ -43,6 +43,8 @@ class Lock(QueuedLock):
     than the one before: a resource that refuses smaller ones is safe even then (`FencedStore`, or SQL).
     Fails closed: when Redis cannot be reached, acquiring raises and a held lock is lost at its local deadline.
 
+    A block begins and ends in one task, as `asyncio.timeout` does; a lease from `try_acquire` may be released by any.
+
     Cancellation at any point, a lost reply, a killed process: nothing stays held for longer than `ttl`, and in the first
     two cases not for longer than the undo takes to arrive.
 

@@ -161,6 +161,8 @@ class Lockable(ABC):
             if error is not None and not isinstance(error, LockLost):
                 error.add_note(f"Meanwhile the lock {self.key!r} was lost: {lease.reason}.")
             return
+        if lease.released:
+            return  # by the body itself
         if not self.options.await_release:
             lease.release_nowait()
             return

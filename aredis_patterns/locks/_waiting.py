@@ -217,10 +217,10 @@ class Room:
             _log.warning("cannot look after those who wait, trying again: %s", error)
             self.look_after(500, resource)
             return
-        if waiting or again:
+        if waiting:
             self.look_after(again, resource)
             return
-        # The server knows nobody who waits. If we do, its memory was lost.
+        # The server knows nobody who waits. If we do, its memory was lost: they enter their names again.
         for waiter in tuple(self._waiters):
             waiter.wake()
 

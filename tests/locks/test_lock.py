@@ -133,6 +133,14 @@ async def test_release_by_a_non_owner_changes_nothing(client: Redis, other: Redi
         await lease.release()
 
 
+async def test_a_body_may_release_early(client: Redis, namespace: str) -> None:
+    async with Lock(client, "a", namespace=namespace) as lease:
+        await lease.release()
+        assert (lease.held, lease.released) == (False, True)
+        async with Lock(client, "a", namespace=namespace):
+            pass
+
+
 async def test_the_body_never_runs_without_the_lock(client: Redis, other: Redis, namespace: str, fair: bool) -> None:
     """Pitfall 16."""
     async with Lock(client, "a", namespace=namespace):

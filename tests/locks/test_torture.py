@@ -28,7 +28,7 @@ from aredis_patterns.locks import Lock
 TTL = 0.5
 PROCESSES = 3
 TASKS = 3
-SECONDS = 50.0 if os.environ.get("AREDIS_PATTERNS_LONG") else 5.0
+SECONDS = 50.0 if os.environ.get("AREDIS_PATTERNS_LONG") else 4.0
 
 ACCEPT = """
 local newest = tonumber(redis.call('GET', KEYS[2]) or 0)

@@ -200,6 +200,25 @@ async def test_everybody_goes_on_after_the_server_forgot_everything(
         await lane_of(own_client).aclose()
 
 
+async def test_those_who_wait_for_long_stay_in_the_queue(
+    client: Redis, other: Redis, namespace: str, fair: bool, queued: Queued, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue has a TTL, which waiting renews; and should it vanish, they enter their names again."""
+    monkeypatch.setattr(_waiting, "LONGEST_REST", 0.05)
+    lock = Lock(client, "a", namespace=namespace)
+    async with lock:
+        waiting = asyncio.create_task(_cycle(Lock(other, "a", fair=fair, namespace=namespace)))
+        await queued(client, lock)
+        await client.pexpire(lock.keys.queue, 5000)
+        async with asyncio.timeout(5):
+            while await client.pttl(lock.keys.queue) <= 5000:
+                await asyncio.sleep(0.01)
+        await client.delete(lock.keys.queue)
+        await queued(client, lock)
+    async with asyncio.timeout(5):
+        await waiting
+
+
 async def test_a_killed_holder_is_followed_when_its_lease_ends(
     redis_url: str, client: Redis, namespace: str, fair: bool
 ) -> None:

@@ -5,8 +5,9 @@
 -- reservation ends and whoever looks next wakes the one after it. A waiter whose process has gone hears nothing; that
 -- shows in the answer of PUBLISH (not in a Cluster, which answers for one node only).
 --
--- With an empty token it only looks whether somebody should be woken. Doing it twice wakes nobody twice: who was woken
--- is no longer in the queue, and comes back with its old ticket if it was in vain.
+-- With an empty token it only looks whether somebody should be woken, for one who waits: the queue lives on then.
+-- Doing it twice wakes nobody twice: who was woken is no longer in the queue, and comes back with its old ticket if it
+-- was in vain.
 --
 -- KEYS[1] lock         string  <ns>:lock:{<key>}         "<fence>\n<token>\n<inbox>\n<owner>"
 -- KEYS[2] queue        zset    <ns>:lock:{<key>}:queue   member "<token>\n<f|u>\n<inbox>", score ticket
@@ -51,6 +52,7 @@ end
 if held then
   if token == '' then
     waiting = redis.call('ZCARD', queue)
+    redis.call('PEXPIRE', queue, 60000) -- those who wait are still there
     again = math.max(redis.call('PTTL', lock), -1)
   end
 else

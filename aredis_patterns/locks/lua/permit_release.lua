@@ -63,6 +63,7 @@ while head do
 end
 
 local waiting, again = redis.call('ZCARD', queue), 0
+redis.call('PEXPIRE', queue, 60000) -- those who wait are still there
 if woken then
   again = reserve
 elseif waiting > 0 then

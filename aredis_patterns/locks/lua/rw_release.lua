@@ -87,6 +87,8 @@ if admitted > 0 and redis.call('PTTL', held) < reserve then
   redis.call('PEXPIRE', held, reserve)
 end
 
+redis.call('PEXPIRE', readers, 60000) -- those who wait are still there
+redis.call('PEXPIRE', writers, 60000)
 local waiting, again = redis.call('ZCARD', readers) + redis.call('ZCARD', writers), 0
 if admitted > 0 then
   again = reserve
