@@ -234,6 +234,11 @@ class Subscription(Generic[ItemT_co]):
     # looking --------------------------------------------------------------------------------------------------------
 
     @property
+    def limit(self) -> int:
+        """Most messages that it may be behind."""
+        return self._buffer.limit
+
+    @property
     def live(self) -> bool:
         """Whether the server has confirmed all channels on a connection that is open now."""
         board = self._board

@@ -1,6 +1,6 @@
 """The switchboard: from the one connection that listens to the buffers of all subscribers, in one event loop.
 
-    listener --frame--> Route.hear --decoded once--> run of events --once per tick--> buffers --> readers
+    listener --frame--> Route.hear --decoded once--> run of events --paced--> buffers --> readers
 
 A route is one channel (pattern, shard channel) that the server is asked for, however many subscribe to it here. Events
 that arrive together for one route are handed over together, so a burst costs each subscriber one step. A run ends when
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aredis_patterns.exceptions import WireClosed
 from aredis_patterns.pipelining import Listener
 from aredis_patterns.pubsub._events import Event
+from aredis_patterns.pubsub._pacing import Pacer
 from aredis_patterns.pubsub._routes import Address, Route, SwitchboardOptions
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Switchboard:
         self._routes: dict[Address, Route] = {}
         self._run: list[Event[Any]] = []
         self._run_of: Route | None = None
-        self._flush_due = False
+        self._pacer: Final = Pacer(self.loop, self.flush)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -52,6 +53,7 @@ class Switchboard:
         When this raises, some may be connected: the caller leaves them all.
         """
         self.flush()
+        self._pacer.respect(subscription.limit)
         routes = [self._connect(subscription, address) for address in addresses]
         listener = self._find_listener()
         for route in routes:
@@ -133,16 +135,13 @@ class Switchboard:
     # messages -------------------------------------------------------------------------------------------------------
 
     def pass_on(self, route: Route, event: Event[Any]) -> None:
-        """One event for all subscribers of a route, together with those that come in the same tick."""
+        """One event for all subscribers of a route, together with those that come until then."""
         self.received += 1
         if self._run_of is not route:
             self.flush()
             self._run_of = route
         self._run.append(event)
-        if not self._flush_due:
-            self._flush_due = True
-            # Two ticks: what this one wants to send goes to the server first, which then works beside us.
-            self.loop.call_soon(self.loop.call_soon, self._flush_now)
+        self._pacer.soon(len(self._run))
 
     def flush(self) -> None:
         """Hand over what has come so far."""
@@ -152,10 +151,6 @@ class Switchboard:
         self._run, self._run_of = [], None
         for subscription in route.subscriptions:
             subscription.fill(run)
-
-    def _flush_now(self) -> None:
-        self._flush_due = False
-        self.flush()
 
     # ----------------------------------------------------------------------------------------------------------------
 

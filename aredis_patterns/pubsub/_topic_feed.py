@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aredis_patterns.exceptions import DecodeError, ServerRefused, WireClosed
 from aredis_patterns.pipelining import ListenerSubscription
+from aredis_patterns.pubsub._pacing import Pacer
 from aredis_patterns.pubsub._positions import Position, Stored, TopicEntry, read_live
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class TopicFeed:
         self.readers: dict[Reader, None] = {}
         self._confirmed = False
         self._run: Run | None = None
-        self._flush_due = False
+        self._pacer: Final = Pacer(self.loop, self.flush)
         self.polls = False
         """Nobody may listen: readers look by themselves now and then."""
         self._find_listener = find_listener
@@ -125,6 +126,10 @@ class TopicFeed:
             raise
         self._confirmed = True
 
+    def respect(self, buffer: int) -> None:
+        """There is a reader that holds so many messages."""
+        self._pacer.respect(buffer)
+
     def leave(self, reader: Reader) -> None:
         """Offer nothing more. The last one turns off the light."""
         self.readers.pop(reader, None)
@@ -151,9 +156,7 @@ class TopicFeed:
                 self.flush()
                 self._run = Run(each)
             self._run.add(each, self._decode(each))
-        if not self._flush_due:
-            self._flush_due = True
-            self.loop.call_soon(self.loop.call_soon, self._flush_now)  # see `Switchboard.pass_on`
+        self._pacer.soon(0 if self._run is None else len(self._run.entries))
 
     def flush(self) -> None:
         """Hand over what has come so far."""
@@ -161,10 +164,6 @@ class TopicFeed:
         if run is not None:
             for reader in self.readers:
                 reader.offer(run)
-
-    def _flush_now(self) -> None:
-        self._flush_due = False
-        self.flush()
 
     def _lost(self, error: Exception) -> None:
         """The connection is gone; the listener comes back by itself and then calls `look`, unless it was closed."""

@@ -80,6 +80,7 @@ class TopicSubscription(Generic[ItemT_co]):
         if self._feed is not None or self._ended:
             raise RuntimeError(f"{self!r} was opened before: subscribe again")
         self._feed = self._core.feed()
+        self._feed.respect(self._limit)
         try:
             await self._feed.join(self)  # first listen, then look where we are: nothing falls in between
             self._position, whole = await self._core.locate(self._start)
