@@ -109,8 +109,9 @@ class SlidingWindowLogModel(LimiterModel):
         live = self._live(now, window)
         used = sum(cost for _, cost in live)
         if units > 0:
-            self._append(live, now, units)
-        elif used > 0 and units < 0:
+            last, used = self._append(live, now, units), used + units
+            return Decision(1, max(0, self.limit.amount - used), 0, last + window - now)
+        if used > 0 and units < 0:
             self.log = deque(_without(live, min(used, -units)))
         live = self._live(now, window)
         used = sum(cost for _, cost in live)
