@@ -10,10 +10,10 @@ from aredis_patterns._core.backoff import exponential
 from aredis_patterns._core.durations import timeout_seconds, to_milliseconds, to_seconds
 from aredis_patterns.exceptions import PermissionDenied, ServerUnavailable
 from aredis_patterns.locks._keys import latch_keys
+from aredis_patterns.locks._room import LONGEST_REST, Waiter
 from aredis_patterns.locks._runtime import runtime_of
 from aredis_patterns.locks._scripts import latch_arrive
 from aredis_patterns.locks._tokens import next_token
-from aredis_patterns.locks._waiting import LONGEST_REST, Waiter
 from aredis_patterns.pipelining import inbox_of, lane_of
 from aredis_patterns.types import Commands, Key, RedisClient, Seconds
 

@@ -9,6 +9,7 @@ from aredis_patterns.locks._keys import LockKeys
 from aredis_patterns.locks._lease import Lease
 from aredis_patterns.locks._options import Options
 from aredis_patterns.locks._renewal import Renewer
+from aredis_patterns.locks._room import Grant, Waiter
 from aredis_patterns.locks._scripts import (
     lock_acquire,
     lock_release,
@@ -16,7 +17,7 @@ from aredis_patterns.locks._scripts import (
     post_lock_release,
 )
 from aredis_patterns.locks._site import Site
-from aredis_patterns.locks._waiting import MOST_TRANSFERS, Grant, Waiter
+from aredis_patterns.locks._waiting import MOST_TRANSFERS
 from aredis_patterns.types import RedisClient
 
 __all__ = ["LockSite"]

@@ -11,6 +11,7 @@ from aredis_patterns.locks._keys import LockKeys, lock_keys
 from aredis_patterns.locks._options import LeaseOptions, Options
 from aredis_patterns.locks._queued import QueuedLock
 from aredis_patterns.locks._renewal import Renewer
+from aredis_patterns.locks._room import Waiter
 from aredis_patterns.locks._scripts import (
     lock_acquire,
     lock_release,
@@ -18,7 +19,6 @@ from aredis_patterns.locks._scripts import (
     post_lock_release,
 )
 from aredis_patterns.locks._site import Site
-from aredis_patterns.locks._waiting import Waiter
 from aredis_patterns.types import Key, RedisClient
 
 __all__ = ["MultiLock"]

@@ -10,8 +10,9 @@ from aredis_patterns.exceptions import LockAlreadyHeld, LockLost
 from aredis_patterns.locks._lease import Lease
 from aredis_patterns.locks._lockable import Lockable
 from aredis_patterns.locks._options import Options
+from aredis_patterns.locks._room import Waiter
 from aredis_patterns.locks._site import Site
-from aredis_patterns.locks._waiting import Waiter, obtain, obtain_within
+from aredis_patterns.locks._waiting import obtain, obtain_within
 from aredis_patterns.types import RedisClient
 
 __all__ = ["QueuedLock"]

@@ -12,9 +12,9 @@ from aredis_patterns.locks._lease import Lease
 from aredis_patterns.locks._options import LeaseOptions, Options, readable
 from aredis_patterns.locks._queued import QueuedLock
 from aredis_patterns.locks._renewal import Renewer
+from aredis_patterns.locks._room import Waiter
 from aredis_patterns.locks._scripts import post_rw_release, rw_acquire, rw_release
 from aredis_patterns.locks._site import Site
-from aredis_patterns.locks._waiting import Waiter
 from aredis_patterns.types import Key, RedisClient
 
 __all__ = ["ReadWriteLock", "ReadWriteSide"]

@@ -17,8 +17,8 @@ from redis.crc import key_slot
 
 from aredis_patterns.locks._lease import Lease
 from aredis_patterns.locks._renewal import Renewals
+from aredis_patterns.locks._room import Room
 from aredis_patterns.locks._scripts import lock_renew, permit_renew
-from aredis_patterns.locks._waiting import Room
 from aredis_patterns.pipelining import Inbox, inbox_of, lane_of
 from aredis_patterns.pipelining._per_loop import PerLoop
 from aredis_patterns.types import RedisClient

@@ -9,6 +9,7 @@ from aredis_patterns.locks._keys import LockKeys, permit_keys
 from aredis_patterns.locks._options import LeaseOptions, Options, readable
 from aredis_patterns.locks._queued import QueuedLock
 from aredis_patterns.locks._renewal import Renewer
+from aredis_patterns.locks._room import Waiter
 from aredis_patterns.locks._scripts import (
     permit_acquire,
     permit_count,
@@ -16,7 +17,6 @@ from aredis_patterns.locks._scripts import (
     post_permit_release,
 )
 from aredis_patterns.locks._site import Site
-from aredis_patterns.locks._waiting import Waiter
 from aredis_patterns.types import Key, RedisClient
 
 __all__ = ["Semaphore"]

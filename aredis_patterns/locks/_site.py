@@ -13,8 +13,9 @@ from aredis_patterns.locks._answers import Answer, Released
 from aredis_patterns.locks._lease import Lease
 from aredis_patterns.locks._options import Options
 from aredis_patterns.locks._renewal import Renewer
+from aredis_patterns.locks._room import Grant, Waiter
 from aredis_patterns.locks._runtime import runtime_of
-from aredis_patterns.locks._waiting import GUARD, Grant, Waiter
+from aredis_patterns.locks._waiting import GUARD
 from aredis_patterns.types import RedisClient
 
 __all__ = ["Site"]

@@ -19,210 +19,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import random
-from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
-
-from redis.exceptions import RedisError
+from typing import TYPE_CHECKING, Final
 
 from aredis_patterns._core.backoff import exponential
-from aredis_patterns.exceptions import OutcomeUnknown, PatternError, PermissionDenied, ServerUnavailable
-from aredis_patterns.locks._answers import RESERVE, Answer
-from aredis_patterns.locks._tokens import next_token
+from aredis_patterns.exceptions import OutcomeUnknown, PermissionDenied, ServerUnavailable
+from aredis_patterns.locks._answers import RESERVE
+from aredis_patterns.locks._room import Grant, Resource, Waiter
 
 if TYPE_CHECKING:
-    from aredis_patterns.locks._lease import Lease
-    from aredis_patterns.locks._runtime import Runtime
     from aredis_patterns.pipelining import Inbox
 
-__all__ = ["Grant", "Resource", "Room", "Waiter", "obtain", "obtain_within"]
+__all__ = ["GUARD", "MOST_TRANSFERS", "obtain", "obtain_within"]
 
-LONGEST_REST: Final = 5.0
-"""Seconds after which a waiting process looks for itself, whatever it was told: keys can be deleted without a word."""
 GUARD: Final = RESERVE / 1000 + 0.03
 """Seconds after which the process that woke a waiter looks whether it came."""
 AGAIN_AFTER_LOSS: Final = 1.0
 """Seconds after which an undo is repeated when its connection broke: the server may still work off the old one."""
 MOST_TRANSFERS: Final = 16
 """Times that a lock may stay in one process before others get their turn."""
-
-_log: Final = logging.getLogger("aredis_patterns.locks")
-
-
-class Grant(NamedTuple):
-    """What a waiter got."""
-
-    fence: int
-    start: float
-    """Time of the loop before it was asked for."""
-
-
-class Waiter:
-    """One attempt to acquire, under one token."""
-
-    __slots__ = (
-        "_future",
-        "_loop",
-        "asked",
-        "gone",
-        "grant",
-        "in_line",
-        "listening",
-        "ticket",
-        "token",
-        "waited",
-        "woken",
-    )
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.token: Final = next_token()
-        self.ticket = 0
-        self.grant: Grant | None = None
-        """Set by whoever hands a lock over inside this process."""
-        self.asked = False
-        """Whether the server may know this token."""
-        self.in_line = False
-        self.listening = False
-        self.waited = False
-        self.gone = False
-        self.woken = False
-        """Whether there may be something to have that has not been looked into."""
-        self._loop = loop
-        self._future: asyncio.Future[None] | None = None
-
-    def wake(self, _: bytes | None = None) -> None:
-        """There may be something to have."""
-        self.woken = True
-        if self._future is not None and not self._future.done():
-            self._future.set_result(None)
-
-    async def rest(self, seconds: float | None = None) -> None:
-        """Until woken, or for so long at most."""
-        self.waited = True
-        if not self.woken:
-            self._future = self._loop.create_future()
-            timer = None if seconds is None else self._loop.call_later(seconds, self.wake)
-            try:
-                await self._future
-            finally:
-                self._future = None
-                if timer is not None:
-                    timer.cancel()
-        self.woken = False  # or a waiter whose turn it is not would never rest again
-
-
-class Resource(Protocol):
-    """What can be waited for."""
-
-    runtime: Runtime
-    room: Room
-    inbox: Inbox
-    lines_up: bool
-    """Whether the waiters of one process stand behind one another and only the first asks the server."""
-
-    async def attempt(self, waiter: Waiter, *, enqueue: bool) -> Answer:
-        """Ask the server once. Safe to repeat for the same token."""
-        ...
-
-    def leave(self, waiter: Waiter) -> None:
-        """Give up whatever this token has, without waiting."""
-        ...
-
-    async def look(self) -> tuple[int, int]:
-        """Wake somebody if there is something to have. (How many wait on the server, ms until looking again.)"""
-        ...
-
-
-class Room:
-    """Those of this process who wait for one key, the lease that this process has of it, and the timer."""
-
-    __slots__ = (
-        "__weakref__",
-        "_on_guard",
-        "_timer",
-        "_waiters",
-        "_when",
-        "heir",
-        "holder",
-        "line",
-        "loop",
-        "transfers",
-    )
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop: Final = loop
-        self.holder: Lease | None = None
-        self.line: deque[Waiter] = deque()
-        """Who stands behind one another: the first asks the server for all."""
-        self.heir: Waiter | None = None
-        """To whom the lock is being handed right now."""
-        self.transfers = 0
-        """How often in a row the lock stayed here."""
-        self._waiters: set[Waiter] = set()
-        self._timer: asyncio.TimerHandle | None = None
-        self._when = 0.0
-        self._on_guard = False
-
-    def join(self, waiter: Waiter, *, line_up: bool) -> None:
-        self._waiters.add(waiter)
-        if line_up:
-            waiter.in_line = True
-            self.line.append(waiter)
-
-    def part(self, waiter: Waiter) -> None:
-        self._waiters.discard(waiter)
-        waiter.gone = True
-        if waiter.in_line:
-            first = self.line[0] is waiter
-            self.line.remove(waiter)
-            if first:
-                self.call_first()
-
-    def may_ask(self, waiter: Waiter) -> bool:
-        """Whether it is this waiter's turn to ask the server. Who does not stand in the line may always."""
-        return not waiter.in_line or (self.holder is None and self.heir is None and self.line[0] is waiter)
-
-    def call_first(self) -> None:
-        """Whoever stands first may ask now."""
-        if self.line:
-            self.line[0].wake()
-
-    def look_after(self, milliseconds: int, resource: Resource, *, guard: bool = False) -> None:
-        """Look when what is in the way should be over. The earlier of two such wishes counts."""
-        rest = (
-            LONGEST_REST if milliseconds < 0 else min(milliseconds / 1000 + random.uniform(0.003, 0.015), LONGEST_REST)
-        )
-        when = self.loop.time() + rest
-        self._on_guard |= guard
-        if self._timer is not None:
-            if self._when <= when:
-                return
-            self._timer.cancel()
-        self._when = when
-        self._timer = self.loop.call_at(when, self._ring, resource)
-
-    def _ring(self, resource: Resource) -> None:
-        self._timer = None
-        # For others only while connected: a client that was closed must not be opened again.
-        if self._waiters or (self._on_guard and resource.runtime.connected):
-            resource.runtime.spawn(self._look(resource))
-        self._on_guard = False
-
-    async def _look(self, resource: Resource) -> None:
-        try:
-            waiting, again = await resource.look()
-        except (RedisError, PatternError, OSError) as error:
-            _log.warning("cannot look after those who wait, trying again: %s", error)
-            self.look_after(500, resource)
-            return
-        if waiting:
-            self.look_after(again, resource)
-            return
-        # The server knows nobody who waits. If we do, its memory was lost: they enter their names again.
-        for waiter in tuple(self._waiters):
-            waiter.wake()
 
 
 async def obtain(resource: Resource, waiter: Waiter, *, wait: bool) -> Grant | None:
@@ -243,7 +58,8 @@ async def obtain(resource: Resource, waiter: Waiter, *, wait: bool) -> Grant | N
                 if answer.granted:
                     return Grant(answer.fence, start)
                 waiter.ticket = answer.ticket
-                room.look_after(answer.again, resource, guard=answer.again == 0)
+                if wait or answer.again == 0:
+                    room.look_after(answer.again, resource, guard=answer.again == 0)
                 if wait and first and not listening:
                     continue
                 if not listening:
@@ -267,9 +83,13 @@ async def obtain_within(resource: Resource, waiter: Waiter, timeout: float | Non
     """`obtain`, for so many seconds at most."""
     if not timeout:
         return await obtain(resource, waiter, wait=timeout is None)
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(timeout):
+    limit = asyncio.timeout(timeout)
+    try:
+        async with limit:
             return await obtain(resource, waiter, wait=True)
+    except TimeoutError:
+        if not limit.expired():
+            raise
     return None
 
 
@@ -294,10 +114,14 @@ async def _listen(resource: Resource, waiter: Waiter) -> bool:
 
 
 def _undo(resource: Resource, waiter: Waiter, error: BaseException) -> None:
-    loop = resource.runtime.loop
     with contextlib.suppress(RuntimeError):  # the loop is closing: the ttl will do it
         resource.leave(waiter)
         if waiter.ticket:
             resource.room.look_after(int(GUARD * 1000), resource, guard=True)
         if isinstance(error, OutcomeUnknown):
-            loop.call_later(AGAIN_AFTER_LOSS, resource.leave, waiter)
+            resource.runtime.loop.call_later(AGAIN_AFTER_LOSS, _leave_again, resource, waiter)
+
+
+def _leave_again(resource: Resource, waiter: Waiter) -> None:
+    if resource.runtime.connected:
+        resource.leave(waiter)

@@ -18,7 +18,7 @@ from redis.asyncio import Redis, RedisCluster
 
 from aredis_patterns import PipelinedRedis, PipelinedRedisCluster, inbox_of, lane_of
 from aredis_patterns.embedded import EmbeddedServer
-from aredis_patterns.locks import Lock, MultiLock, ReadWriteLock, Semaphore, _waiting
+from aredis_patterns.locks import Lock, MultiLock, ReadWriteLock, Semaphore, _room
 from aredis_patterns.testing import FaultProxy, LocalCluster
 
 Queued = Callable[..., Awaitable[None]]
@@ -187,7 +187,7 @@ async def test_all_go_on_when_the_connections_that_listen_are_killed(
 async def test_everybody_goes_on_after_the_server_forgot_everything(
     own_server: EmbeddedServer, own_client: Redis, fair: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_waiting, "LONGEST_REST", 0.3)
+    monkeypatch.setattr(_room, "LONGEST_REST", 0.3)
     async with PipelinedRedis.from_url(own_server.url) as client:
         lock = Lock(own_client, "a", ttl=60, cancel_on_loss=False)
         assert await lock.try_acquire() is not None
@@ -204,7 +204,7 @@ async def test_those_who_wait_for_long_stay_in_the_queue(
     client: Redis, other: Redis, namespace: str, fair: bool, queued: Queued, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The queue has a TTL, which waiting renews; and should it vanish, they enter their names again."""
-    monkeypatch.setattr(_waiting, "LONGEST_REST", 0.05)
+    monkeypatch.setattr(_room, "LONGEST_REST", 0.05)
     lock = Lock(client, "a", namespace=namespace)
     async with lock:
         waiting = asyncio.create_task(_cycle(Lock(other, "a", fair=fair, namespace=namespace)))
