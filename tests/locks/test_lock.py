@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from aredis_patterns import PipelinedRedis, inbox_of, lane_of
+from aredis_patterns import Kind, PipelinedRedis, inbox_of, instrument, lane_of
+from aredis_patterns._core.instrumentation import Recorder
 from aredis_patterns.embedded import EmbeddedServer
 from aredis_patterns.exceptions import (
     LockAlreadyHeld,
@@ -390,3 +391,28 @@ async def test_ten_thousand_cycles_leave_nothing(client: Redis, namespace: str) 
     assert inbox_of(client, namespace).waiting == 0
     assert all(not lock.statistics().held for lock in locks)
     assert isinstance(await locks[0].try_acquire(), Lease)
+
+
+async def test_listeners_hear_what_locks_do(client: Redis, namespace: str) -> None:
+    heard: list[tuple[str, str, str]] = []
+
+    class Listener:
+        scripts = False
+
+        def recorder(self, kind: Kind, /) -> Recorder:
+            return lambda seconds: heard.append(kind[:3])
+
+    stop = instrument(client, Listener())
+    lock = Lock(client, "a", namespace=namespace)
+    async with lock:
+        await lock.try_acquire()
+    with pytest.raises(LockLost):
+        async with lock:
+            await lock.force_release()
+    stop()
+    assert heard == [
+        ("locks", "acquire", "acquired"),
+        ("locks", "acquire", "refused"),
+        ("locks", "acquire", "acquired"),
+        ("locks", "hold", "lost"),
+    ]
