@@ -34,7 +34,7 @@ async def main() -> None:
     ):
         metrics = Metrics(app.client, namespace="ap", queues=["emails"])
         runner, address = await serve(metrics)
-        tasks = [asyncio.create_task(work) for work in (requests(app), orders(app, worker), mail(app, worker))]
+        tasks = [asyncio.create_task(work) for work in (requests(app, metrics), orders(app, worker), mail(app, worker))]
         try:
             watcher = Watcher(app.client, "ap", [f"{address}/metrics"])
             view = TopApp(watcher.look, interval=0.2, where=f"redis://127.0.0.1:{server.port}")
@@ -62,14 +62,21 @@ async def serve(metrics: Metrics) -> tuple[web.AppRunner, str]:
     return runner, f"http://{host}:{port}"
 
 
-async def requests(app: Patterns) -> None:
+async def requests(app: Patterns, metrics: Metrics) -> None:
     """A web service that limits its users."""
+    cache = app.cache("pages", ttl=600)
+    metrics.watch("pages", cache)
     limiter = TokenBucketLimiter(app.client, "120/minute burst 30", name="api", deadline=5)
     while True:
         await asyncio.gather(*(limiter.hit(f"user:{random.randint(1, 40)}") for _ in range(20)))
-        await app.client.set(f"page:{random.randint(1, 500)}", "x" * random.randint(10, 4000), ex=600)
-        await app.client.get(f"page:{random.randint(1, 700)}")
+        await cache.get_or_load(f"page:{random.randint(1, 300)}", render)
         await asyncio.sleep(0.02)
+
+
+async def render() -> str:
+    """A page that takes a moment to make."""
+    await asyncio.sleep(0.001)
+    return "x" * random.randint(10, 4000)
 
 
 async def orders(app: Patterns, worker: Patterns) -> None:

@@ -87,25 +87,21 @@ def _limiters(frame: Frame) -> list[Row]:
     return rows
 
 
+_QUICK: Final = ("near_hits", "hits", "stale")
+_SLOW: Final = ("loads", "waited", "misses")
+"""What `CacheStatistics.hit_ratio` divides: answers that were there, and those that somebody had to make or to go without."""
+
+
 def _caches(frame: Frame) -> list[Row]:
-    """Caches that were given to `Metrics.watch`, whatever their records call hits and misses."""
+    """Caches that were given to `Metrics.watch`."""
     rows: list[Row] = []
     for process in frame.processes:
         for name, numbers in process.objects.items():
-            hits = sum(value for field, value in numbers.items() if field.endswith("hits"))
-            misses = sum(value for field, value in numbers.items() if field.endswith("misses"))
-            if hits + misses:
-                stale = numbers.get("stale", numbers.get("stale_hits"))
-                rows.append(
-                    _row(
-                        process.where,
-                        name,
-                        f"{hits / (hits + misses):.1%}",
-                        count_of(hits),
-                        count_of(misses),
-                        count_of(stale),
-                    )
-                )
+            quick = sum(numbers.get(field, 0) for field in _QUICK)
+            slow = sum(numbers.get(field, 0) for field in _SLOW)
+            if "hits" in numbers and quick + slow:
+                cells = (numbers.get(field) for field in ("near_hits", "hits", "stale", "loads"))
+                rows.append(_row(process.where, name, f"{quick / (quick + slow):.1%}", *map(count_of, cells)))
     return rows
 
 
@@ -201,7 +197,7 @@ TABLES: Final = (
         _limiters, _FROM_PROCESSES,
     ),
     TableOf(
-        "caches", "patterns", "Caches", ("process", "cache", "hit ratio", "hits", "misses", "stale"), _caches,
+        "caches", "patterns", "Caches", ("process", "cache", "hit ratio", "near hits", "hits", "stale", "loads"), _caches,
         _FROM_PROCESSES,
     ),
     TableOf(

@@ -27,7 +27,8 @@ aredis_patterns_lane_flushes_total 100.0
 aredis_patterns_lane_in_flight 3.0
 aredis_patterns_lane_bypassed_total{reason="waits inside the server"} 5.0
 aredis_patterns_statistics{field="hits",object="products"} 75.0
-aredis_patterns_statistics{field="misses",object="products"} 25.0
+aredis_patterns_statistics{field="loads",object="products"} 25.0
+aredis_patterns_statistics{field="allowed",object="a limiter"} 25.0
 other_metric{label="a\\"b"} 1
 garbage here too
 """
@@ -77,7 +78,7 @@ async def test_servers_and_patterns_are_on_the_screen(patterns: Patterns, own_cl
             assert cells(app, "locks")[0][:3] == ["lock", "order:7", "held"]
             assert cells(app, "queues")[0][:3] == ["emails [red]", "1", "0"]
             assert cells(app, "limiters") == [["web-1:8000", "hit", "90", "10", "10.0%", "0"]]
-            assert cells(app, "caches") == [["web-1:8000", "products", "75.0%", "75", "25", "-"]]
+            assert cells(app, "caches") == [["web-1:8000", "products", "75.0%", "-", "75", "-", "25"]]
             assert cells(app, "lanes")[0][1:4] == ["1,000", "100", "3"]
             assert number(app, "memory-tile").endswith("MiB")
             assert number(app, "rate-tile") != "-"
