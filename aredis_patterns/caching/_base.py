@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class CacheBase(Generic[T]):
-    """What every verb of a cache needs. The arguments are described at `Cache`."""
+    """What every verb of a cache needs."""
 
     def __init__(
         self,
@@ -61,6 +61,30 @@ class CacheBase(Generic[T]):
         shards: int = 1,
         namespace: str = "ap",
     ) -> None:
+        """Nothing is sent here; ValueError for options that make no sense.
+
+        Args:
+            client: any `redis.asyncio` client, pipelined or stock. It is never closed here.
+            name: the cache's name in keys; caches of one name and namespace share their values, in all processes.
+            ttl: seconds for which a value is fresh, 1 ms to ten years; None: it does not expire.
+            model: a dataclass, Struct, pydantic model or other type that JSON is checked against. codec: instead of JSON.
+            stale_ttl: seconds after `ttl` in which a value is still handed out while one process loads the next.
+            refresh_at: a part of the TTL (0.8) from which on the next read makes one process load ahead.
+            early_refresh: XFetch's beta (1 is usual): load ahead by chance, the likelier the nearer the end and the slower the
+                loads, which are measured.
+            negative_ttl: seconds for None. jitter: TTLs are shortened by up to this part, so that they do not end together.
+            load_timeout: seconds after which a loader is cancelled (LoadTimeout). soft_timeout: seconds to wait for a new value
+                where an expired one is at hand; 0 hands that out at once.
+            throttle: seconds without another attempt after a load has failed while an expired value is usable.
+            error_ttl: seconds for which a failure is remembered where there is no value.
+            lease: seconds after which a loader whose process died is replaced; prolonged while it lives.
+            deadline: seconds that one operation may wait for Redis in all. on_error: "load" without Redis then, or "raise".
+            on_abandon: when all callers of a load were cancelled, "finish" it or "cancel" it.
+            max_concurrent_loads: loaders at once in this process and event loop.
+            near: a `NearCache`. compress_above: bytes from which payloads are deflated.
+            replay_invalidations: how many invalidations may be queued while Redis is away, instead of raising.
+            shards: slots of a Cluster over which the cache is spread. `clear` and `invalidate_tags` cost one command each.
+        """
         policy = policy_of(
             ttl=ttl,
             stale_ttl=stale_ttl,

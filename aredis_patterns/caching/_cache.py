@@ -12,7 +12,7 @@ from aredis_patterns.caching._base import CacheBase
 from aredis_patterns.caching._decorator import CachedFunction
 from aredis_patterns.caching._flight import moment
 from aredis_patterns.caching._keys import tag_names
-from aredis_patterns.caching._many import answer_many
+from aredis_patterns.caching._many import answer_many, one_of
 from aredis_patterns.caching._policy import optional_ms, ttl_ms
 from aredis_patterns.caching._result import MISSING, Answer, CacheResult, Missing, RawResult, outcome_of, result_of
 from aredis_patterns.caching._write import WriteBracket
@@ -35,28 +35,6 @@ class Cache(CacheBase[T]):
     Guarantees: one load per key at a time in the whole fleet. Nobody gets a value that was loaded before an invalidation
     which had finished when it asked (on one primary; what was not yet replicated is lost in a failover). Reads do without
     Redis when they must; invalidations raise when they did not happen. None is a value.
-
-    Args:
-        client: any `redis.asyncio` client, pipelined or stock. It is never closed here.
-        name: the cache's name in keys; caches of one name and namespace share their values, in all processes.
-        ttl: seconds for which a value is fresh, 1 ms to ten years; None: it does not expire.
-        model: a dataclass, Struct, pydantic model or other type that JSON is checked against. codec: instead of JSON.
-        stale_ttl: seconds after `ttl` in which a value is still handed out while one process loads the next.
-        refresh_at: a part of the TTL (0.8) from which on the next read makes one process load ahead.
-        early_refresh: XFetch's beta (1 is usual): load ahead by chance, the likelier the nearer the end and the slower the
-            loads, which are measured.
-        negative_ttl: seconds for None. jitter: TTLs are shortened by up to this part, so that they do not end together.
-        load_timeout: seconds after which a loader is cancelled (LoadTimeout). soft_timeout: seconds to wait for a new value
-            where an expired one is at hand; 0 hands that out at once.
-        throttle: seconds without another attempt after a load has failed while an expired value is usable.
-        error_ttl: seconds for which a failure is remembered where there is no value.
-        lease: seconds after which a loader whose process died is replaced; prolonged while it lives.
-        deadline: seconds that one operation may wait for Redis in all. on_error: "load" without Redis then, or "raise".
-        on_abandon: when all callers of a load were cancelled, "finish" it or "cancel" it.
-        max_concurrent_loads: loaders at once in this process and event loop.
-        near: a `NearCache`. compress_above: bytes from which payloads are deflated.
-        replay_invalidations: how many invalidations may be queued while Redis is away, instead of raising.
-        shards: slots of a Cluster over which the cache is spread. `clear` and `invalidate_tags` cost one command each.
 
     A hit is one round trip, shared by all callers who ask before it is sent; a miss three (look, lease, fill) and the loader.
     Memory: about 150 bytes per entry besides its value.
@@ -153,13 +131,9 @@ class Cache(CacheBase[T]):
         many = {key: self._keys.of(key) for key in keys}
         run = answer_many(self._shared, self.here(), many, batch_loader, ttl=ttl_ms(ttl), tags=tag_names(tags))
         answers = await self._hook.around("get_or_load_many", run)
-        values: dict[K, T] = {}
-        for key, answer in answers.items():
-            try:
-                values[key] = self._decode(answer)
-                self._shared.counts.count(answer.status)
-            except DecodeError:
-                values[key] = await self.refresh(key, _one_of(batch_loader, key), ttl=ttl, tags=tags)
+        values = {key: self._fresh_or(answer, MISSING, stale=True) for key, answer in answers.items()}
+        for key in [key for key, value in values.items() if value is MISSING]:  # those that could not be read
+            values[key] = await self.refresh(key, one_of(batch_loader, key), ttl=ttl, tags=tags)
         return values
 
     async def refresh(
@@ -302,9 +276,9 @@ class Cache(CacheBase[T]):
 
         return decorate
 
-    def _fresh_or(self, answer: Answer | None, default: Any) -> Any:
+    def _fresh_or(self, answer: Answer | None, default: Any, *, stale: bool = False) -> Any:
         counts = self._shared.counts
-        if answer is None or answer.status == "stale":
+        if answer is None or (answer.status == "stale" and not stale):
             counts.misses += 1
             return default
         try:
@@ -318,10 +292,3 @@ class Cache(CacheBase[T]):
 
 def _found(answer: Answer | None) -> str:
     return "miss" if answer is None else answer.status
-
-
-def _one_of(batch_loader: Callable[[list[K]], Awaitable[Mapping[K, T]]], key: K) -> Callable[[], Awaitable[T]]:
-    async def load() -> T:
-        return cast(T, (await batch_loader([key])).get(key))
-
-    return load

@@ -124,7 +124,7 @@ class Here:
                 sight = await self.looks.look(keys, with_ttl=with_ttl)
                 if sight is not None or not shared.tagged:
                     return None if sight is None else answer_of(sight)
-            found = await self.loads.peek(keys)
+            found = await self.loads.asking.peek(keys)
         except (RedisError, OSError) as error:
             if not is_outage(error) or shared.policy.on_error == "raise":
                 raise

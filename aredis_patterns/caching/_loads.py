@@ -25,20 +25,19 @@ from typing import Final
 from redis.exceptions import RedisError
 
 from aredis_patterns.caching import _scripts
+from aredis_patterns.caching._asking import Asking, found_answer
 from aredis_patterns.caching._breaker import is_outage
 from aredis_patterns.caching._entry import parse_entry
 from aredis_patterns.caching._failure import decode_failure, encode_failure
 from aredis_patterns.caching._flight import ALWAYS, Flight, moment
-from aredis_patterns.caching._keys import EntryKeys
 from aredis_patterns.caching._leases import Leases
 from aredis_patterns.caching._loading import Loading, Ready
 from aredis_patterns.caching._near import NearTable
 from aredis_patterns.caching._policy import LARGEST_PUSH
 from aredis_patterns.caching._result import Answer
 from aredis_patterns.caching._scripts import Found, Status
-from aredis_patterns.caching._shared import Budget, Shared, unavailable
+from aredis_patterns.caching._shared import Budget, Shared
 from aredis_patterns.exceptions import WireClosed
-from aredis_patterns.pipelining import inbox_of
 
 __all__ = ["Loads"]
 
@@ -53,9 +52,8 @@ class Loads:
 
     def __init__(self, shared: Shared, near: NearTable | None) -> None:
         self._shared: Final = shared
-        self._near: Final = near
         self._loop: Final = asyncio.get_running_loop()
-        self._inbox: Final = inbox_of(shared.client, shared.namespace)
+        self.asking: Final = Asking(shared, near)
         self._leases: Final = Leases(shared)
         self._loading: Final = Loading(shared)
         self.gate: Final = self._loading.gate
@@ -104,12 +102,6 @@ class Loads:
         """Flights under way."""
         return len(self._tasks)
 
-    async def peek(self, keys: EntryKeys) -> Answer | None:
-        """What is there and counts, by the script: it knows the tags. Nothing is loaded."""
-        flight = Flight(keys, _nothing, ttl=None, tags=(), ahead=0, mode="look")
-        found = await self._read(flight, "-", "", self._shared.policy.deadline)
-        return found_answer(found) if found.status is Status.HIT else None
-
     async def close(self) -> None:
         """Cancel what is under way and give its leases back."""
         for task in self._tasks:
@@ -124,13 +116,12 @@ class Loads:
         refusals = polls = 0
         while True:
             token = self._shared.token()
-            woken: asyncio.Future[bytes | None] = self._loop.create_future()
-            self._inbox.expect(token, functools.partial(_wake, woken))
+            woken = self.asking.expect(token)
             try:
                 asked = moment()
                 budget = Budget(self._shared.policy.deadline)
                 try:
-                    found, heard = await self._ask(flight, token, budget)
+                    found, heard = await self.asking.ask(flight, token, budget)
                 except (RedisError, OSError) as error:
                     if not is_outage(error) or self._shared.policy.on_error == "raise":
                         raise
@@ -142,67 +133,13 @@ class Loads:
                         return
                     continue
             finally:
-                self._inbox.forget(token)
+                self.asking.forget(token)
             if found.status not in (Status.LOAD, Status.REFRESH):
                 await self._settle(flight, asked, found)
                 return
             if await self._lead(flight, asked, found, token, budget, last=refusals + 1 == MOST_REFUSALS):
                 return
             refusals += 1
-
-    async def _ask(self, flight: Flight, token: str, budget: Budget) -> tuple[Found, bool]:
-        """What the server says, and whether we would hear a wake-up."""
-        if flight.offline:
-            raise unavailable()
-        heard = await self._listen(budget)
-        waiter = f"{self._inbox.channel} {token}" if heard else ""
-        try:
-            found = await self._read(flight, token, waiter, budget.left)
-            if found.status is Status.CARE:
-                await self._shared.ask(self._shared.tend(flight.keys.shard, self._shared.policy.horizon(flight.ttl)))
-                found = await self._read(flight, token, waiter, budget.left)
-        except BaseException:
-            # Nobody will hear the answer; perhaps it was the lease.
-            _scripts.post_fail(self._shared.commands, **flight.keys.named, token=token)
-            raise
-        return found, heard
-
-    async def _read(self, flight: Flight, token: str, waiter: str, deadline: float) -> Found:
-        """One question to the server. What it finds is offered to the near cache."""
-        shared, keys = self._shared, flight.keys
-        mark = self._near.expect(keys.value) if self._near is not None else None
-        seen: Answer | None = None
-        try:
-            found = await shared.ask(
-                _scripts.read(
-                    shared.commands,
-                    **keys.named,
-                    token=token,
-                    mode=flight.mode,
-                    lease_ms=shared.policy.lease,
-                    ahead=flight.ahead,
-                    waiter=waiter,
-                    unreadable=flight.unreadable,
-                    horizon=shared.policy.horizon(flight.ttl),
-                    deadline=deadline,
-                )
-            )
-            if found.status is Status.HIT:
-                seen = found_answer(found)
-        finally:
-            if mark is not None and self._near is not None:
-                self._near.offer(mark, seen)
-        return found
-
-    async def _listen(self, budget: Budget) -> bool:
-        if self._inbox.live:
-            return True
-        try:
-            async with asyncio.timeout(budget.left):
-                await self._inbox.open()
-        except (RedisError, OSError):
-            return False
-        return True
 
     async def _wait(
         self, flight: Flight, asked: int, found: Found, woken: asyncio.Future[bytes | None], polls: int
@@ -331,19 +268,3 @@ class Loads:
 
 def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
-
-
-def _wake(woken: asyncio.Future[bytes | None], payload: bytes | None) -> None:
-    if not woken.done():
-        woken.set_result(payload)
-
-
-async def _nothing() -> None:
-    """The loader of those who only look."""
-
-
-def found_answer(found: Found) -> Answer:
-    """What is stored, as an answer."""
-    entry = parse_entry(found.found)
-    fresh = found.left < 0 or found.left > entry.stale
-    return Answer(entry, found.left, "hit" if fresh else "stale", found.found)

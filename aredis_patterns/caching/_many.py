@@ -20,7 +20,7 @@ from aredis_patterns.caching._result import Answer
 from aredis_patterns.caching._shared import Shared
 from aredis_patterns.types import Key
 
-__all__ = ["answer_many"]
+__all__ = ["answer_many", "one_of"]
 
 K = TypeVar("K", bound=Key)
 
@@ -63,6 +63,15 @@ async def answer_many(
             raise answer
         answers[key] = answer
     return answers
+
+
+def one_of(batch_loader: BatchLoader[K], key: K) -> Loader:
+    """The loader of a single key."""
+
+    async def load() -> Any:
+        return (await batch_loader([key])).get(key)
+
+    return load
 
 
 async def _look(shared: Shared, here: Here, many: Mapping[K, EntryKeys], ttl: int | None) -> dict[K, Answer]:
