@@ -14,7 +14,17 @@ from aredis_patterns.caching._flight import moment
 from aredis_patterns.caching._keys import tag_names
 from aredis_patterns.caching._many import answer_many, one_of
 from aredis_patterns.caching._policy import optional_ms, ttl_ms
-from aredis_patterns.caching._result import MISSING, Answer, CacheResult, Missing, RawResult, outcome_of, result_of
+from aredis_patterns.caching._result import (
+    MISSING,
+    Answer,
+    CacheResult,
+    LoadFunction,
+    Missing,
+    RawResult,
+    found_or_miss,
+    outcome_of,
+    result_of,
+)
 from aredis_patterns.caching._write import WriteBracket
 from aredis_patterns.caching._writes import all_of
 from aredis_patterns.exceptions import DecodeError
@@ -44,7 +54,7 @@ class Cache(CacheBase[T]):
     """
 
     async def get_or_load(
-        self, key: Key, loader: Callable[[], Awaitable[T]], *, ttl: Seconds | None = None, tags: Iterable[str] = ()
+        self, key: Key, loader: LoadFunction[T], *, ttl: Seconds | None = None, tags: Iterable[str] = ()
     ) -> T:
         """The value of `key`. Where there is none, `loader()` is awaited, once in the whole fleet, and its value stored.
 
@@ -88,7 +98,7 @@ class Cache(CacheBase[T]):
         return cast(T, (await self._hook.around("get_or_load", run, outcome_of))[0])
 
     async def fetch(
-        self, key: Key, loader: Callable[[], Awaitable[T]], *, ttl: Seconds | None = None, tags: Iterable[str] = ()
+        self, key: Key, loader: LoadFunction[T], *, ttl: Seconds | None = None, tags: Iterable[str] = ()
     ) -> CacheResult[T]:
         """`get_or_load`, with where the value came from, its age and the time it has left."""
         keys = self._keys.of(key)
@@ -99,7 +109,7 @@ class Cache(CacheBase[T]):
         return result_of(*await self._hook.around("fetch", run, outcome_of))
 
     async def fetch_raw(
-        self, key: Key, loader: Callable[[], Awaitable[T]], *, ttl: Seconds | None = None, tags: Iterable[str] = ()
+        self, key: Key, loader: LoadFunction[T], *, ttl: Seconds | None = None, tags: Iterable[str] = ()
     ) -> RawResult:
         """`fetch`, but the bytes of the codec instead of the value: for answers that are sent on as they are stored."""
         keys = self._keys.of(key)
@@ -137,7 +147,7 @@ class Cache(CacheBase[T]):
         return values
 
     async def refresh(
-        self, key: Key, loader: Callable[[], Awaitable[T]], *, ttl: Seconds | None = None, tags: Iterable[str] = ()
+        self, key: Key, loader: LoadFunction[T], *, ttl: Seconds | None = None, tags: Iterable[str] = ()
     ) -> T:
         """Load now and store, whatever is there; readers have the old value meanwhile. Two round trips.
 
@@ -162,7 +172,7 @@ class Cache(CacheBase[T]):
         here = self.here()
         if here.near is not None and (copy := self._from_near(here, keys)) is not None:
             return copy[0]
-        answer = await self._hook.around("get", here.glance(keys), _found)
+        answer = await self._hook.around("get", here.glance(keys), found_or_miss)
         return self._fresh_or(answer, default)
 
     async def get_many(self, keys: Iterable[K]) -> dict[K, T]:
@@ -201,9 +211,8 @@ class Cache(CacheBase[T]):
     async def set_many(self, values: Mapping[K, T], *, ttl: Seconds | None = None, tags: Iterable[str] = ()) -> None:
         """Store many values: one round trip. Each is atomic, all together are not."""
         names, ms = tag_names(tags), ttl_ms(ttl)
-        # Encoded first: a value that cannot be written leaves nothing half-done.
         for value in values.values():
-            self._shared.payloads.encode(value)
+            self._shared.payloads.encode(value)  # what cannot be written leaves nothing half-done
         puts = (
             self._writes.put(self._keys.of(key), value, ttl=ms, only="", keep_ttl=False, tags=names)
             for key, value in values.items()
@@ -288,7 +297,3 @@ class Cache(CacheBase[T]):
             return default
         counts.count(answer.status)
         return value
-
-
-def _found(answer: Answer | None) -> str:
-    return "miss" if answer is None else answer.status

@@ -26,6 +26,8 @@ __all__ = ["CacheKeys", "EntryKeys", "ShardKeys", "tag_names"]
 
 MEMORY: Final = 8192
 """Keys whose full names are remembered: building one costs more than finding a value in the near cache."""
+MOST_TAGS: Final = 1000
+"""Of one value, or of one call. They are arguments of one command inside a script."""
 
 
 class ShardKeys(NamedTuple):
@@ -110,7 +112,10 @@ def tag_names(tags: Iterable[str]) -> tuple[str, ...]:
         return ()
     if isinstance(tags, (str, bytes)):
         raise TypeError(f"tags is a list of tags, got {tags!r}")
-    return tuple(dict.fromkeys(_tag_name(tag) for tag in tags))
+    names = tuple(dict.fromkeys(_tag_name(tag) for tag in tags))
+    if len(names) > MOST_TAGS:
+        raise ValueError(f"at most {MOST_TAGS} tags at once, got {len(names)}")
+    return names
 
 
 def _tag_name(tag: str) -> str:

@@ -27,7 +27,7 @@ class Leases:
     def keep(self, token: str, lease: str) -> None:
         """Prolong this lease from now on."""
         self._held[token] = lease
-        if self._task is None:
+        if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._renew(), name="aredis-patterns cache leases")
 
     def drop(self, token: str) -> None:

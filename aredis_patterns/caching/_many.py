@@ -100,7 +100,7 @@ class Batch(Generic[K]):
         self._here: Final = here
         self._undecided = set(keys)
         self._own: dict[K, asyncio.Future[Any]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], dict[K, asyncio.Future[Any]]] = {}
 
     def loader(self, key: K) -> Loader:
         """The loader of one key: its part of the batch."""
@@ -108,7 +108,12 @@ class Batch(Generic[K]):
         async def load() -> Any:
             mine = self._own[key] = self._here.loop.create_future()
             self.decided(key)
-            return await mine
+            try:
+                return await mine
+            except asyncio.CancelledError:
+                mine.cancel()
+                self._abandon()
+                raise
 
         return load
 
@@ -117,9 +122,18 @@ class Batch(Generic[K]):
         self._undecided.discard(key)
         if self._own and not self._undecided:
             own, self._own = self._own, {}
-            task = self._here.loop.create_task(self._run(own))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task = self._here.loop.create_task(self._run(own), name="aredis-patterns cache batch")
+            self._tasks[task] = own
+            task.add_done_callback(self._ended)
+
+    def _abandon(self) -> None:
+        """A load was cancelled. When it was the last one of its batch, the batch loader works for nobody."""
+        for task, own in self._tasks.items():
+            if all(mine.done() for mine in own.values()):
+                task.cancel()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task, None)
 
     async def _run(self, own: dict[K, asyncio.Future[Any]]) -> None:
         try:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar, final
 
 from aredis_patterns.caching._entry import Entry
+from aredis_patterns.types import Seconds
 
 __all__ = [
     "MISSING",
@@ -14,6 +16,7 @@ __all__ = [
     "CacheStatistics",
     "CacheStatus",
     "Counts",
+    "LoadFunction",
     "Loaded",
     "Missing",
     "RawResult",
@@ -85,9 +88,13 @@ class Loaded(Generic[T]):
     """
 
     value: T
-    ttl: Any = None
+    ttl: Seconds | None = None
     tags: tuple[str, ...] = ()
     store: bool = True
+
+
+LoadFunction: TypeAlias = Callable[[], Awaitable[T | Loaded[T]]]
+"""What a cache calls where there is no value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +186,11 @@ _COUNTED: Final[dict[CacheStatus, str]] = {"hit": "hits", "stale": "stale", "wai
 def outcome_of(found: tuple[Any, Answer]) -> str:
     """For whoever listens."""
     return found[1].status
+
+
+def found_or_miss(answer: Answer | None) -> str:
+    """The same for reads that load nothing."""
+    return "miss" if answer is None else answer.status
 
 
 def result_of(value: Any, answer: Answer) -> CacheResult[Any]:

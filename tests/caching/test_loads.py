@@ -595,3 +595,24 @@ async def test_callers_of_one_tick_share_only_what_nobody_can_change(make_cache:
     assert len({id(each) for each in lists}) == 10
     texts = await asyncio.gather(*(cache.get_or_load("text", source.loader("text")) for _ in range(10)))
     assert set(texts) == {"x" * 100}
+
+
+async def test_a_batch_that_works_for_nobody_is_cancelled(make_cache: Any) -> None:
+    cache = make_cache(on_abandon="cancel")
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def load(keys: list[str]) -> dict[str, str]:
+        begun.set()
+        try:
+            await asyncio.sleep(30)
+        finally:
+            ended.set()
+        return {}
+
+    caller = asyncio.create_task(cache.get_or_load_many(["a", "b"], load))
+    await begun.wait()
+    caller.cancel()
+    async with asyncio.timeout(2):
+        await ended.wait()
+    with pytest.raises(ValueError, match="tags"):
+        await cache.invalidate_tags(*(str(number) for number in range(1001)))

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, assert_type
 
 from redis.asyncio import Redis
 
-from aredis_patterns import Cache, CacheResult, CacheStatistics, Missing, NearCache, Patterns, RawResult
+from aredis_patterns import (
+    Cache,
+    CacheResult,
+    CacheStatistics,
+    Expiration,
+    Loaded,
+    Missing,
+    NearCache,
+    Patterns,
+    RawResult,
+    TimedValue,
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +57,36 @@ async def tour(client: Redis) -> None:
     assert_type(users.statistics(), CacheStatistics)
 
 
+async def decorated(users: Cache[User]) -> None:
+    @users.cached("user:{user_id}", tags=["users"], condition=lambda user: user.name != "")
+    async def get_user(user_id: int) -> User:
+        return User(str(user_id))
+
+    assert_type(await get_user(42), User)
+    assert_type(get_user.key(user_id=42), str)
+    assert_type(await get_user.fetch(42), CacheResult[User])
+    assert_type(await get_user.refresh(42), User)
+    await get_user.invalidate(42)
+
+
+async def chosen_by_the_loader(users: Cache[User]) -> None:
+    async def load() -> Loaded[User]:
+        return Loaded(User("Ada"), ttl=5, tags=("late",))
+
+    assert_type(await users.get_or_load("1", load), User)
+
+
+async def ttls(client: Redis) -> None:
+    expiration = Expiration(client)
+    assert_type(await expiration.ttl("key"), float | None | Missing)
+    assert_type(await expiration.expires_at("key"), datetime | None | Missing)
+    assert_type(await expiration.get_with_ttl("key"), TimedValue | Missing)
+    assert_type(await expiration.expire("key", 10, when="later"), bool)
+    assert_type(await expiration.expire_many({"a": 1.5}), dict[str, bool])
+
+
 async def hub() -> None:
     async with Patterns.from_url("redis://localhost") as p:
         assert_type(p.cache("users", ttl=60, model=User), Cache[User])
         assert_type(p.cache("pages", ttl=60), Cache[Any])
+        assert_type(p.expiration(), Expiration)
