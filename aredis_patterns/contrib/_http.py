@@ -46,6 +46,8 @@ HeaderChoice: TypeAlias = Literal["draft", "legacy", "both", "none"]
 
 def result_headers(result: RateLimitResult, choice: HeaderChoice) -> dict[str, str]:
     """The headers of a result."""
+    if choice == "draft":
+        return result.headers()
     if choice == "both":
         return result.headers() | result.headers(style="legacy")
     if choice == "none":

@@ -42,9 +42,9 @@ def by_header(name: str, *, missing: KeyFunction | None = None) -> KeyFunction:
     """The value of a header, such as an API key that somebody else has checked. Without it: `missing`, or by_ip()."""
     otherwise = missing or by_ip()
 
-    async def key(connection: HTTPConnection) -> Keys:
+    def key(connection: HTTPConnection) -> Keys | Awaitable[Keys]:
         value = connection.headers.get(name)
-        return f"header:{name.lower()}:{value}" if value else await settle(otherwise(connection))
+        return f"header:{name.lower()}:{value}" if value else otherwise(connection)
 
     return key
 
@@ -57,9 +57,9 @@ def by_user(
     identify = user or _authenticated_user
     otherwise = anonymous or by_ip()
 
-    async def key(connection: HTTPConnection) -> Keys:
+    def key(connection: HTTPConnection) -> Keys | Awaitable[Keys]:
         name = identify(connection)
-        return f"user:{name}" if name else await settle(otherwise(connection))
+        return f"user:{name}" if name else otherwise(connection)
 
     return key
 
@@ -115,6 +115,8 @@ def _template(scope: Scope) -> str:
 def _mounted_at(scope: Scope, path: str) -> str:
     """Where the application is mounted: as it was declared, so that "/t/{tenant}" is one place and not thousands."""
     root = str(scope.get("root_path", ""))
+    if not root:
+        return ""
     values: Mapping[str, Any] = scope.get("path_params") or {}
     names = {str(value): name for name, value in values.items() if f"{{{name}" not in path}
     if not names:

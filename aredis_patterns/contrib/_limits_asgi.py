@@ -69,11 +69,12 @@ class LimitSource:
         if not isinstance(self._limit, Limit):
             return self._limit
         client = self._redis if not isinstance(self._redis, str) else _in_state(connection, self._redis)
+        if self._made is not None and self._made[0] is client:
+            return self._made[1]
         if not isinstance(client, (Redis, RedisCluster)):
             raise LookupError(f"app.state.{self._redis} should be a redis.asyncio client, but is {client!r}")
-        if self._made is None or self._made[0] is not client:
-            options: LimiterOptions = {"name": str(self._limit), **self._options}
-            self._made = client, TokenBucketLimiter(client, self._limit, **options)
+        options: LimiterOptions = {"name": str(self._limit), **self._options}
+        self._made = client, TokenBucketLimiter(client, self._limit, **options)
         return self._made[1]
 
 
@@ -164,7 +165,7 @@ async def charge(
     name: Keys = found if isinstance(found, str) else await settle(found)
     if source.per_route:
         name = with_route(connection, name)
-    units: Costs = await settle(cost(connection)) if callable(cost) else cost
+    units: Costs = cost if isinstance(cost, int) or not callable(cost) else await settle(cost(connection))
     try:
         if isinstance(limiter, MultiLimiter):
             return await limiter.hit(name, units)

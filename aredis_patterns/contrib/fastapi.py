@@ -135,7 +135,9 @@ class RateLimit:
             raise _refused(connection, undecided.response) from undecided
         if not result:
             raise _refused(connection, refusal_response(result, self.headers))
-        response.headers.update(new_headers(result_headers(result, self.headers), response.headers.keys()))
+        fields = result_headers(result, self.headers)
+        present = response.headers.keys()
+        response.headers.update(new_headers(fields, present) if present else fields)
         return result
 
 

@@ -14,7 +14,7 @@ from aredis_patterns.ratelimit._limit import Limit
 from aredis_patterns.ratelimit._limiter import Limiter
 from aredis_patterns.ratelimit._models import LimiterModel
 from aredis_patterns.ratelimit._models_flow import LeakyBucketModel
-from aredis_patterns.ratelimit._outcomes import LimiterOptions
+from aredis_patterns.ratelimit._outcomes import LimiterOptions, outcome_of
 from aredis_patterns.ratelimit._result import Decision, RateLimitResult
 from aredis_patterns.ratelimit._scripts import Numbers, post_queue, queue
 from aredis_patterns.ratelimit._turns import Turn, Turns
@@ -59,7 +59,8 @@ class LeakyBucketLimiter(Limiter):
         back. Nothing is charged then.
         """
         patience = timeout_seconds(max_delay, "max_delay")
-        result, _ = await self._enter(key, self._full_key(key), _check_unit(cost), patience)
+        entering = self._enter(key, self._full_key(key), _check_unit(cost), patience)
+        result, _ = await self._hook.around("shape", entering, lambda answer: outcome_of(answer[0]))
         return result
 
     async def acquire(self, key: str | bytes, cost: int = 1, timeout: Seconds | None = None) -> RateLimitResult:
@@ -71,6 +72,9 @@ class LeakyBucketLimiter(Limiter):
         Raises RateLimitExceeded when the cost never fits, RateLimitTimeout at once when the turn would not come within
         `timeout` seconds. When the queue is full, waits for a place in it.
         """
+        return await self._hook.around("acquire", self._take_turn(key, cost, timeout), outcome_of)
+
+    async def _take_turn(self, key: str | bytes, cost: int, timeout: Seconds | None) -> RateLimitResult:
         patience = timeout_seconds(timeout)
         full_key = self._full_key(key)
         loop = asyncio.get_running_loop()

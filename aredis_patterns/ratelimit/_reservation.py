@@ -10,6 +10,7 @@ from aredis_patterns._core.durations import to_microseconds
 from aredis_patterns.exceptions import RateLimitExceeded, ReservationExpired
 from aredis_patterns.ratelimit._base import check_cost, readable
 from aredis_patterns.ratelimit._failure import UNDECIDED
+from aredis_patterns.ratelimit._limit import LARGEST
 from aredis_patterns.ratelimit._result import RateLimitResult
 from aredis_patterns.ratelimit._scripts import post_settle, reserve, settle
 from aredis_patterns.types import Seconds
@@ -123,7 +124,9 @@ class Reservation:
 
     async def commit(self, actual: int) -> RateLimitResult:
         """Charge what was really used instead of the estimate; says what is left. A second time does nothing."""
-        self.used = check_cost(actual)
+        if check_cost(actual) > LARGEST:
+            raise ValueError(f"the real cost is at most {LARGEST:,}, got {actual!r}")
+        self.used = actual
         if not self._open:
             if self.result is None:
                 raise RuntimeError("a reservation is settled inside its block")

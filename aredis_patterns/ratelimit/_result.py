@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from aredis_patterns.ratelimit._limit import Limit
@@ -152,14 +153,20 @@ def _draft(parts: Sequence[RateLimitResult]) -> dict[str, str]:
     policies: list[str] = []
     states: list[str] = []
     for part in parts:
-        name = '"' + part.policy.replace("\\", "\\\\").replace('"', '\\"') + '"'
-        policies.append(f"{name};q={part.limit.amount};w={math.ceil(part.limit.period)}")
+        name, policy = _policy(part.policy, part.limit)
+        policies.append(policy)
         if part._known:
             states.append(f"{name};r={part.remaining};t={part._more_in}")
     fields = {"RateLimit-Policy": ", ".join(policies)}
     if states:
         fields["RateLimit"] = ", ".join(states)
     return fields
+
+
+@lru_cache(maxsize=1024)
+def _policy(name: str, limit: Limit) -> tuple[str, str]:
+    quoted = '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return quoted, f"{quoted};q={limit.amount};w={math.ceil(limit.period)}"
 
 
 def _legacy(result: RateLimitResult) -> dict[str, str]:

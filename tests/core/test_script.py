@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from aredis_patterns._core.script import MOST_REPAIRS, Script
+from aredis_patterns._core.script import MOST_REPAIRS, Script, assemble
 from aredis_patterns.exceptions import (
     OutcomeUnknown,
     PermissionDenied,
@@ -240,3 +240,34 @@ async def test_a_posted_script_runs_behind_what_was_sent_before_and_needs_no_rep
 def test_repr() -> None:
     assert repr(ADD) == f"<Script add {ADD.sha[:8]}, once only>"
     assert repr(READ).endswith("read-only>")
+
+
+async def test_a_call_without_a_coroutine_is_repaired_or_raised_like_any_other(own_client: Redis) -> None:
+    commands = lane_of(own_client)
+
+    async def call(key: str, amount: object) -> object:
+        begun = ADD.begin(commands, [key], [amount], 5.0, at_once=True)  # type: ignore[list-item]
+        assert begun is not None
+        reply = await begun
+        return await ADD.finish(reply, commands, [key], [amount], 5.0) if isinstance(reply, Exception) else reply  # type: ignore[list-item]
+
+    assert await call("counter", 2) == 2
+    await own_client.script_flush()
+    assert [await call("counter", 3), await call("counter", 4)] == [5, 9]
+    await own_client.rpush("list", "x")
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await call("list", 1)
+    await commands.aclose()
+
+
+def test_parts_go_between_the_header_and_the_body() -> None:
+    files = {
+        "main": "-- Does it.\n--\n-- RETURN[1] it  units  what\nlocal x = both()\nreturn {x}",
+        "_both": "-- What both need.\nlocal function both() return one + two end",
+        "_one": "-- First.\nlocal one = 1",
+        "_two": "local two = 2",
+    }
+    text = assemble("main", files.__getitem__, ["_one", "_two", "_both"])
+    assert text.index("RETURN[1]") < text.index("local one") < text.index("local two") < text.index("both()")
+    assert text.index("-- First.") < text.index("RETURN[1]")
+    assert text.endswith("return {x}")

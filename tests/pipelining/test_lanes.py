@@ -190,3 +190,20 @@ async def test_push_messages_reach_whoever_registered(own_server: EmbeddedServer
             assert await heard.get() == [b"watched"]
         stop()
         assert await client.get("watched") == b"1"
+
+
+async def test_a_command_without_a_coroutine(own_client: Redis) -> None:
+    """Its future has the raw reply, or the error reply; what takes more than one reply has to be called."""
+    commands = lane_of(own_client)
+    await commands.call("SET", "key", "1")
+    replies = [
+        commands.submit(("INCR", "key"), key="key", deadline=5.0),
+        commands.submit(("INCR", "key"), key="key", deadline=5.0, at_once=True),
+        commands.submit(("EVALSHA", "0" * 40, 1, "key"), key="key", deadline=5.0),
+    ]
+    first, second, third = [await reply for reply in replies if reply is not None]
+    assert (first, second) == (2, 3)
+    assert isinstance(third, NoScriptError)
+    assert commands.submit(("BLPOP", "list", 1), key="list", deadline=5.0) is None
+    assert commands.submit(("SET", "key", "x" * 100_000), key="key", deadline=5.0) is None
+    await commands.aclose()
