@@ -23,7 +23,7 @@ async def test_every_section_in_both_protocols_bytes_and_text(
     async with Redis.from_url(own_server.url, **client_options) as client:
         await client.set("k", "v", ex=100)
         inspector = Inspector(client)
-        assert (await inspector.server()).name == "Valkey"
+        assert (await inspector.server()).name in ("Valkey", "Redis")
         memory = await inspector.memory()
         assert memory.used
         assert memory.policy == "noeviction"
@@ -69,7 +69,7 @@ async def test_an_acl_refusal_is_one_unavailable_section(restricted: Redis) -> N
     for section in (report.connections, report.slowlog, report.latency):
         assert isinstance(section, Unavailable)
         assert section.kind == "permission"
-        assert "ACL SETUSER app" in str(section)
+        assert "ACL SETUSER" in str(section)
     # INFO is @dangerous, too.
     assert isinstance(report.memory, Unavailable)
     with pytest.raises(PermissionDenied):
