@@ -90,3 +90,10 @@ async def test_names_of_another_type_are_refused_before_any_io(name: Any) -> Non
         await index.id_of(name)
     with pytest.raises(ValueError, match="reversible"):
         await index.names([1])
+
+
+async def test_memory_as_stated(index: IdIndex[UUID], redis_client: Redis) -> None:
+    await index.ids_of([uuid4() for _ in range(4000)])
+    used = await redis_client.memory_usage(index._keys.index, samples=0)
+    assert used is not None
+    assert used / 4000 < 100
