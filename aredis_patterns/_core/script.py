@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from importlib import resources
 from typing import Any, Final
 
-from redis.exceptions import AuthenticationError, BusyLoadingError, NoScriptError, ResponseError
+from redis.exceptions import AuthenticationError, BusyLoadingError, NoScriptError, ReadOnlyError, ResponseError
 
 from aredis_patterns._core.diagnosis import translate
 from aredis_patterns._core.instrumentation import Listeners, ended_well
@@ -123,9 +123,9 @@ class Script:
     ) -> Any:
         """The reply of a call that `begin` began and that was answered with an error: repaired, or raised.
 
-        Called again only when the error says that nothing was executed.
+        Called again only when the error says that nothing was executed (a replica refuses the first write).
         """
-        if isinstance(error, (NoScriptError, BusyLoadingError)):
+        if isinstance(error, (NoScriptError, BusyLoadingError, ReadOnlyError)):
             return await self._run(commands, keys, args, deadline)
         key = _readable(keys[0])
         known = translate(error, command=f"script {self.name}", key=key)
