@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Generic, Literal, Self, TypedDict, TypeVar, get_args, overload
+from typing import Any, Final, Generic, Literal, Self, TypeVar, get_args, overload
 
 from redis.asyncio import RedisCluster
 
@@ -19,38 +18,16 @@ from aredis_patterns.pubsub._buffer import make_buffer
 from aredis_patterns.pubsub._events import Event, Gap, Gaps, Handler, Overflow
 from aredis_patterns.pubsub._keys import ChannelNames, text_of
 from aredis_patterns.pubsub._listening import Listening, OnError, OnGap
+from aredis_patterns.pubsub._options import PubSubStatistics, check_buffer, check_overflow
 from aredis_patterns.pubsub._publisher import Publisher
 from aredis_patterns.pubsub._routes import Address, Kind, SwitchboardOptions
 from aredis_patterns.pubsub._subscription import Subscription
 from aredis_patterns.pubsub._switchboard import Switchboard
 from aredis_patterns.types import Key, RedisClient, Seconds
 
-__all__ = ["PubSub", "PubSubOptions", "PubSubStatistics"]
+__all__ = ["PubSub"]
 
 T = TypeVar("T")
-
-
-class PubSubOptions(TypedDict, total=False):
-    """The keyword arguments of `PubSub`, but for the namespace."""
-
-    codec: Codec[Any]
-    sharded: bool | Literal["auto"]
-    buffer: int
-    overflow: Overflow
-    sequence: bool
-    linger: Seconds
-
-
-@dataclass(frozen=True, slots=True)
-class PubSubStatistics:
-    """Of one `PubSub` in the running event loop."""
-
-    published: int
-    received: int
-    """Messages that came, each counted once however many subscribe."""
-    channels: int
-    """Channels and patterns that the server is asked for."""
-    subscriptions: int
 
 
 class PubSub(Generic[T]):
@@ -126,8 +103,8 @@ class PubSub(Generic[T]):
         sequence: bool = False,
         linger: Seconds = 1.0,
     ) -> None:
-        self.buffer: Final = _check_buffer(buffer)
-        self.overflow: Final[Overflow] = _check_overflow(overflow)
+        self.buffer: Final = check_buffer(buffer)
+        self.overflow: Final[Overflow] = check_overflow(overflow)
         self.sharded: Final = isinstance(client, RedisCluster) if sharded == "auto" else bool(sharded)
         self.sequence: Final = sequence
         self._client: Final = client
@@ -211,8 +188,8 @@ class PubSub(Generic[T]):
             kind = "shard"
         if gaps not in get_args(Gaps):
             raise ValueError(f"gaps is one of {', '.join(get_args(Gaps))}, got {gaps!r}")
-        limit = self.buffer if buffer is None else _check_buffer(buffer)
-        policy = self.overflow if overflow is None else _check_overflow(overflow)
+        limit = self.buffer if buffer is None else check_buffer(buffer)
+        policy = self.overflow if overflow is None else check_overflow(overflow)
         address_of = partial(self._address, kind)
         addresses = [address_of(channel) for channel in channels]
         return Subscription(self._board, addresses, make_buffer(limit, policy), gaps, address_of)
@@ -292,18 +269,6 @@ class PubSub(Generic[T]):
             return Address(kind, name, self._names.pattern_here(name))
         name = self._names.on_server(channel)
         return Address(kind, name, self._names.here(name))
-
-
-def _check_buffer(buffer: int) -> int:
-    if isinstance(buffer, bool) or not isinstance(buffer, int) or buffer < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValueError(f"buffer is a whole number of messages, at least 1, got {buffer!r}")
-    return buffer
-
-
-def _check_overflow(overflow: Overflow) -> Overflow:
-    if overflow not in get_args(Overflow):
-        raise ValueError(f"overflow is one of {', '.join(get_args(Overflow))}, got {overflow!r}")
-    return overflow
 
 
 def _deadline(deadline: Seconds | None) -> float | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, cast
 
 from aredis_patterns.exceptions import SlowConsumer
+from aredis_patterns.pubsub._batches import Batches
 from aredis_patterns.pubsub._buffer import LatestBuffer, RingBuffer
 from aredis_patterns.pubsub._events import Event, Gap, Gaps
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from aredis_patterns.pubsub._routes import Address
     from aredis_patterns.pubsub._switchboard import Switchboard
 
-__all__ = ["Batches", "Subscription", "SubscriptionStatistics"]
+__all__ = ["Subscription", "SubscriptionStatistics"]
 
 ItemT_co = TypeVar("ItemT_co", covariant=True)
 
@@ -35,19 +36,6 @@ class SubscriptionStatistics:
     """Replaced by a newer message of their channel (`latest`)."""
     gaps: int
     """Gaps delivered, or ignored as asked."""
-
-
-class Batches(Generic[ItemT_co]):
-    """An async iterator of lists. See `Subscription.batches`."""
-
-    def __init__(self, batch: Callable[[], Awaitable[list[ItemT_co]]]) -> None:
-        self._batch: Final = batch
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> list[ItemT_co]:
-        return await self._batch()
 
 
 class Subscription(Generic[ItemT_co]):

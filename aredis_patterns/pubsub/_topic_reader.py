@@ -20,9 +20,9 @@ from redis.exceptions import ConnectionError, TimeoutError
 
 from aredis_patterns._core.backoff import exponential
 from aredis_patterns.exceptions import ServerRefused, WireClosed
+from aredis_patterns.pubsub._batches import Batches
 from aredis_patterns.pubsub._events import Gap, Gaps
 from aredis_patterns.pubsub._positions import BEGINNING, ParsedStart, Position, Stored, TopicEntry
-from aredis_patterns.pubsub._subscription import Batches
 from aredis_patterns.pubsub._topic_core import TopicCore
 from aredis_patterns.pubsub._topic_feed import POLL, Run, TopicFeed
 
