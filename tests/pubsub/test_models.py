@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from importlib import resources
 from typing import Any
@@ -27,7 +28,7 @@ STEPS = st.lists(
         st.tuples(st.just("wait"), st.sampled_from([1, 40, 100, 250])),
     ),
     min_size=5,
-    max_size=60,
+    max_size=40,
 )
 
 
@@ -78,7 +79,11 @@ class Scripts:
         return int(answers[0])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=400 if os.environ.get("AREDIS_PATTERNS_LONG") else 25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(steps=STEPS)
 def test_every_story_ends_as_the_model_says(redis_url: str, namespace: str, steps: list[tuple[str, int]]) -> None:
     client: Any
