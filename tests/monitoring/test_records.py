@@ -152,6 +152,13 @@ def test_who_sent_it(line: bytes, client: str, from_script: bool) -> None:
     assert (command.client, command.from_script, command.args) == (client, from_script, (b"get", b"x"))
 
 
+def test_lines_of_valkey_8_1_which_forgets_to_escape_quotes() -> None:
+    line = b'1.000001 [0 1.2.3.4:5] "RPUSH" "say "hi"" "back\\slash" "line\\nbreak" "\\"first"" "" "x"'
+    command = parse_line(line)
+    assert command is not None
+    assert command.args == (b"RPUSH", b'say "hi"', b"back\\slash", b"line\nbreak", b'"first"', b"", b"x")
+
+
 @pytest.mark.parametrize("line", [b"OK", b"", b"1.2 [0 x]", b"garbage \xff"])
 def test_what_is_no_line_is_none(line: bytes) -> None:
     assert parse_line(line) is None
