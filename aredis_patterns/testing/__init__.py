@@ -1,38 +1,21 @@
-"""Tools to test critical sections against a real server: faults, round trips, leaks, cancellation at every point."""
+"""Tools to test critical sections against a real server: faults, round trips, leaks, cancellation at every point.
+
+The reference models of the algorithms are in `aredis_patterns.testing.models`, which imports the families.
+"""
 
 from aredis_patterns.testing._cancellation import cancel_everywhere
 from aredis_patterns.testing._cluster import LocalCluster
 from aredis_patterns.testing._faults import Rule, Watch, When
 from aredis_patterns.testing._keys import no_leaked_keys
-from aredis_patterns.testing._models import (
-    ConcurrencyModel,
-    FixedWindowModel,
-    GCRAModel,
-    LeakyBucketModel,
-    LeakyQueueModel,
-    LimiterModel,
-    SlidingWindowCounterModel,
-    SlidingWindowLogModel,
-    TokenBucketModel,
-)
 from aredis_patterns.testing._proxy import FaultProxy, ProxyStatistics
 from aredis_patterns.testing._round_trips import RoundTrips, assert_round_trips
 
 __all__ = [
-    "ConcurrencyModel",
     "FaultProxy",
-    "FixedWindowModel",
-    "GCRAModel",
-    "LeakyBucketModel",
-    "LeakyQueueModel",
-    "LimiterModel",
     "LocalCluster",
     "ProxyStatistics",
     "RoundTrips",
     "Rule",
-    "SlidingWindowCounterModel",
-    "SlidingWindowLogModel",
-    "TokenBucketModel",
     "Watch",
     "When",
     "assert_round_trips",

@@ -25,7 +25,7 @@ from aredis_patterns import (
     TokenBucketLimiter,
 )
 from aredis_patterns.contrib.fastapi import RateLimit, RateLimitMiddleware, by_ip, by_route, by_user
-from aredis_patterns.testing import TokenBucketModel
+from aredis_patterns.testing.models import TokenBucketModel
 
 
 def warn(key: str, result: RateLimitResult) -> None: ...
