@@ -221,4 +221,4 @@ def post_reschedule(
 ) -> None:
     """See lua/durable_reschedule.lua. Synchronous, behind everything sent before; nobody hears the answer."""
     args: list[Encodable] = [settled, delay, int(uncounted), int(wake), channel, int(sharded)]
-    commands.post("EVAL", _DURABLE_RESCHEDULE.text, 3, state, leases, attempts, *args, key=state)
+    _DURABLE_RESCHEDULE.post(commands, keys=[state, leases, attempts], args=args)
