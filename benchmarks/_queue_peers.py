@@ -235,6 +235,6 @@ def available(kind: type[Peer]) -> bool:
             importlib.import_module(modules[kind.name])
     except ImportError:
         return False
-    for name in ("saq", "arq", "arq.worker", "streaq", "taskiq"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for name in ("saq", "arq", "arq.worker", "streaq", "taskiq", "taskiq_redis"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     return True

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections import Counter
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit, urlunsplit
@@ -78,7 +79,8 @@ async def run(url: str, stack: AsyncExitStack, contest: Contest) -> Outcome:
             await enqueueing(rival, contest)
             await processing(rival, contest)
     for rival in rivals:
-        await waiting(rival, control, 1.0 if contest.quick else 4.0)
+        await picking_up(rival, control)
+    await idling(rivals, control, 2.0 if contest.quick else 10.0)
     return judge(rivals, contest)
 
 
@@ -124,41 +126,54 @@ async def end(work: asyncio.Task[None]) -> None:
     await asyncio.wait({work}, timeout=5)
 
 
-async def waiting(rival: Rival, control: Redis, seconds: float) -> None:
-    """What an idle worker costs, and how long a message waits for one."""
+async def idling(rivals: list[Rival], control: Redis, seconds: float) -> None:
+    """What idle workers say to the server, all of them at the same time."""
+    works = [asyncio.create_task(rival.peer.work(CONCURRENCY)) for rival in rivals]
+    for rival in rivals:
+        rival.meter.expect(1)
+        await rival.peer.enqueue(0)
+        await rival.meter.done.wait()
+    await asyncio.sleep(1)
+    async with Overheard(control) as heard:
+        await asyncio.sleep(seconds)
+        for rival in rivals:
+            rival.idle = heard.by_database.get(rival.database, 0) / seconds
+    for rival, work in zip(rivals, works, strict=True):
+        await end(work)
+        await rival.peer.clear()
+
+
+async def picking_up(rival: Rival, control: Redis) -> None:
+    """How long a message waits for an idle worker, and what a batch costs from one end to the other."""
     peer, meter = rival.peer, rival.meter
     work = asyncio.create_task(peer.work(CONCURRENCY))
     meter.expect(1)
     await peer.enqueue(0)
     await meter.done.wait()
     await asyncio.sleep(0.7)
-    async with Overheard(control, rival.database) as heard:
-        await asyncio.sleep(seconds)
-        rival.idle = heard.count / seconds
-    for _ in range(20):
+    for _ in range(40):
         meter.expect(1)
         begin = time.perf_counter()
         await peer.enqueue(0)
         await meter.done.wait()
         rival.pick_ups.append((meter.last - begin) * 1e3)
-        await asyncio.sleep(0.02)
-    async with Overheard(control, rival.database) as heard:
+        await asyncio.sleep(0.01)
+    async with Overheard(control) as heard:
         meter.expect(BATCH)
         await peer.enqueue_batch(BATCH)
         await meter.done.wait()
-        await asyncio.sleep(0.05)
-        rival.commands = heard.count / BATCH
+        await asyncio.sleep(0.1)
+        rival.commands = heard.by_database.get(rival.database, 0) / BATCH
     await end(work)
     await peer.clear()
 
 
 class Overheard:
-    """Commands that the clients of one database send, as MONITOR shows them; what scripts do inside does not count."""
+    """Commands that clients send, as MONITOR shows them; what scripts do inside does not count."""
 
-    def __init__(self, control: Redis, database: int) -> None:
-        self.count = 0
+    def __init__(self, control: Redis) -> None:
+        self.by_database: Counter[int] = Counter()
         self._control = control
-        self._database = str(database)
 
     async def __aenter__(self) -> Overheard:
         self._stack = AsyncExitStack()
@@ -174,7 +189,8 @@ class Overheard:
 
     async def _listen(self) -> None:
         async for heard in self._monitor.listen():
-            self.count += str(heard["db"]) == self._database and heard["client_type"] != "lua"
+            if heard["client_type"] != "lua":
+                self.by_database[int(heard["db"])] += 1
 
 
 def rate(count: int, seconds: float, cpu: float) -> Sample:
