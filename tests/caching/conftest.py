@@ -72,6 +72,7 @@ async def make_cache(redis_client: Redis, namespace: str) -> AsyncGenerator[Make
 
     def make(client: Redis | None = None, name: str = "c", **options: Any) -> Cache[Any]:
         options.setdefault("ttl", 60)
+        options.setdefault("deadline", 5)  # a busy machine is no outage
         cache: Cache[Any] = Cache(client or redis_client, name, namespace=namespace, **options)
         made.append(cache)
         return cache

@@ -111,7 +111,7 @@ async def test_a_hit_is_one_round_trip(fault_proxy: FaultProxy, namespace: str) 
 
 async def test_a_miss_is_three_round_trips(fault_proxy: FaultProxy, namespace: str) -> None:
     async with Redis.from_url(fault_proxy.url) as client:
-        cache: Cache[Any] = Cache(client, "c", ttl=60, namespace=namespace)
+        cache: Cache[Any] = Cache(client, "c", ttl=60, namespace=namespace, deadline=5)
 
         async def load() -> str:
             return "value"
@@ -125,7 +125,7 @@ async def test_a_miss_is_three_round_trips(fault_proxy: FaultProxy, namespace: s
 async def test_nothing_stays_without_a_ttl(redis_client: Redis, namespace: str, source: Any) -> None:
     async with (
         no_leaked_keys(redis_client, namespace, allow_ttl=True),
-        Cache[Any](redis_client, "c", ttl=60, namespace=namespace) as cache,
+        Cache[Any](redis_client, "c", ttl=60, namespace=namespace, deadline=5) as cache,
     ):
         await cache.get_or_load("k", source.loader("k"), tags=["t"])
         await cache.set("s", 1)
@@ -374,7 +374,7 @@ async def test_fetch_tells_the_story(make_cache: Any, source: Any) -> None:
 async def test_any_client_and_any_loop(redis_url: str, namespace: str, client_options: dict[str, Any]) -> None:
     async with (
         Redis.from_url(redis_url, **client_options) as client,
-        Cache[Any](client, "c", ttl=60, namespace=namespace) as cache,
+        Cache[Any](client, "c", ttl=60, namespace=namespace, deadline=5) as cache,
     ):
         await cache.set("k", "ü")
         assert await cache.get("k") == "ü"
@@ -383,7 +383,7 @@ async def test_any_client_and_any_loop(redis_url: str, namespace: str, client_op
 
 def test_one_cache_in_two_event_loops(redis_url: str, namespace: str) -> None:
     client = Redis.from_url(redis_url)
-    cache: Cache[Any] = Cache(client, "c", ttl=60, namespace=namespace)
+    cache: Cache[Any] = Cache(client, "c", ttl=60, namespace=namespace, deadline=5)
 
     async def use() -> Any:
         async def load() -> str:

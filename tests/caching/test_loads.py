@@ -52,7 +52,9 @@ async def test_commands_of_a_cold_load_do_not_grow_with_its_length(redis_url: st
         Redis.from_url(proxy.url) as two,
         Redis.from_url(proxy.url) as three,
     ):
-        caches: list[Cache[Any]] = [Cache(client, "c", ttl=60, namespace=namespace) for client in (one, two, three)]
+        caches: list[Cache[Any]] = [
+            Cache(client, "c", ttl=60, namespace=namespace, deadline=5) for client in (one, two, three)
+        ]
         for cache in caches:
             await cache.get_or_load("warm", source.loader("warm"))
         source.hold()
@@ -78,7 +80,7 @@ async def test_whoever_waits_is_woken_with_the_value(cache: Cache[Any], elsewher
     waiter = asyncio.create_task(elsewhere.fetch("k", source.loader("k")))
     await waiting_for(cache, "k")
     source.release()
-    async with asyncio.timeout(1):  # far less than the lease
+    async with asyncio.timeout(3):  # far less than the lease
         assert (await waiter).status == "waited"
     assert await leader == "row"
 
@@ -106,8 +108,8 @@ async def test_waiting_works_without_publish(redis_url: str, namespace: str, own
         Redis.from_url(url, username="quiet", password="x") as one,
         Redis.from_url(url, username="quiet", password="x") as two,
     ):
-        a: Cache[Any] = Cache(one, "c", ttl=60, namespace=namespace)
-        b: Cache[Any] = Cache(two, "c", ttl=60, namespace=namespace)
+        a: Cache[Any] = Cache(one, "c", ttl=60, namespace=namespace, deadline=5)
+        b: Cache[Any] = Cache(two, "c", ttl=60, namespace=namespace, deadline=5)
         source.hold()
         leader = asyncio.create_task(a.get_or_load("k", source.loader("k")))
         await source.begun.wait()
@@ -161,14 +163,14 @@ async def test_all_callers_cancelled_and_the_load_too(make_cache: Any, elsewhere
     await asyncio.wait(callers)
     await until(lambda: source.running == 0)
     source.release()
-    async with asyncio.timeout(1):  # the lease was given back at once
+    async with asyncio.timeout(3):  # the lease was given back at once
         await elsewhere.get_or_load("k", source.loader("k"))
 
 
 async def test_cancelled_at_every_point(redis_url: str, namespace: str, source: Any) -> None:
     async with Redis.from_url(redis_url) as client, Redis.from_url(redis_url) as other:
-        cache: Cache[Any] = Cache(client, "c", ttl=60, namespace=namespace, on_abandon="cancel")
-        after: Cache[Any] = Cache(other, "c", ttl=60, namespace=namespace)
+        cache: Cache[Any] = Cache(client, "c", ttl=60, namespace=namespace, deadline=5, on_abandon="cancel")
+        after: Cache[Any] = Cache(other, "c", ttl=60, namespace=namespace, deadline=5)
         source.rows["k"] = "row"
 
         async def load() -> Any:
@@ -180,7 +182,7 @@ async def test_cancelled_at_every_point(redis_url: str, namespace: str, source: 
             await cache.invalidate("k")
 
         async def check() -> None:
-            async with asyncio.timeout(2):  # neither a lease nor an open writer is left
+            async with asyncio.timeout(4):  # neither a lease nor an open writer is left
                 await until(lambda: cache.here().loads.loading == 0)
                 assert (await after.fetch("k", source.loader("k"))).status in ("loaded", "hit")
             await after.delete("k")
@@ -245,7 +247,7 @@ async def test_a_shared_read_that_was_sent_before_is_not_joined(redis_url: str, 
     """The reply is under way, somebody else invalidates, and a new caller here must not get that reply."""
     async with FaultProxy(redis_url) as proxy, Redis.from_url(proxy.url) as slow, Redis.from_url(redis_url) as other:
         cache: Cache[Any] = Cache(slow, "c", ttl=60, namespace=namespace, deadline=5)
-        writer: Cache[Any] = Cache(other, "c", ttl=60, namespace=namespace)
+        writer: Cache[Any] = Cache(other, "c", ttl=60, namespace=namespace, deadline=5)
         source.rows["k"] = "new"
         await writer.set("k", "old")
         assert await cache.get("k") == "old"
@@ -457,7 +459,7 @@ async def test_closing_ends_loads_and_gives_their_leases_back(
         await caller
     assert source.running == 0
     source.release()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(3):
         await elsewhere.get_or_load("k", source.loader("k"))
     await cache.get_or_load("k", source.loader("k"))
 
@@ -474,7 +476,7 @@ async def test_loads_stand_in_line(make_cache: Any, redis_client: Redis, source:
 
 
 async def test_flush_under_traffic_reaches_no_caller(own_client: Redis, namespace: str, source: Any) -> None:
-    cache: Cache[Any] = Cache(own_client, "c", ttl=60, namespace=namespace, max_concurrent_loads=2)
+    cache: Cache[Any] = Cache(own_client, "c", ttl=60, namespace=namespace, deadline=5, max_concurrent_loads=2)
     stop = False
 
     async def reader(number: int) -> int:
@@ -561,11 +563,11 @@ async def test_a_lost_reply_to_a_read_makes_the_same_caller_the_loader(
     redis_url: str, namespace: str, source: Any
 ) -> None:
     async with FaultProxy(redis_url) as proxy, Redis.from_url(proxy.url) as client:
-        cache: Cache[Any] = Cache(client, "c", ttl=60, namespace=namespace)
+        cache: Cache[Any] = Cache(client, "c", ttl=60, namespace=namespace, deadline=5)
         await cache.get_or_load("warm", source.loader("warm"), tags=["t"])
         for nth in (1, 2):  # the read, then the fill
             lost = proxy.drop_replies("EVALSHA", nth=nth, times=1)
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(3):
                 assert (await cache.fetch(f"k{nth}", source.loader("k"))).status == "loaded"
             assert lost.applied == 1
             lost.remove()

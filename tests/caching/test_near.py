@@ -32,7 +32,7 @@ async def eventually(condition: Callable[[], Awaitable[bool]], within: float = 2
 @pytest.fixture
 async def near(redis_client: Redis, namespace: str) -> AsyncGenerator[Cache[Any], None]:
     options = NearCache(ttl_cap=30, heartbeat=0.2)
-    async with Cache[Any](redis_client, "c", ttl=60, namespace=namespace, near=options) as cache:
+    async with Cache[Any](redis_client, "c", ttl=60, namespace=namespace, deadline=5, near=options) as cache:
         assert cache.here().near.live
         yield cache
 
@@ -57,7 +57,7 @@ async def warm(cache: Cache[Any], key: str = "k", value: object = "old") -> None
 async def test_near_hits_cost_nothing(fault_proxy: FaultProxy, namespace: str) -> None:
     async with (
         Redis.from_url(fault_proxy.url) as client,
-        Cache[Any](client, "c", ttl=60, namespace=namespace, near=NearCache(heartbeat=30)) as cache,
+        Cache[Any](client, "c", ttl=60, namespace=namespace, deadline=5, near=NearCache(heartbeat=30)) as cache,
     ):
         await warm(cache)
 
@@ -80,9 +80,9 @@ async def test_what_changes_elsewhere_is_dropped_at_once(
 ) -> None:
     """Foreign commands, expiry, a flush, and the verbs of another process."""
     async with (
-        Cache[Any](own_client, "c", ttl=60, namespace=namespace, near=NearCache(ttl_cap=30)) as cache,
+        Cache[Any](own_client, "c", ttl=60, namespace=namespace, deadline=5, near=NearCache(ttl_cap=30)) as cache,
         Redis.from_url(own_server.url) as other,
-        Cache[Any](other, "c", ttl=60, namespace=namespace) as elsewhere,
+        Cache[Any](other, "c", ttl=60, namespace=namespace, deadline=5) as elsewhere,
     ):
         await cache.set("k", "old", tags=["t"])
         await warm(cache, "k2")
@@ -156,7 +156,7 @@ async def test_without_its_connection_every_read_goes_to_redis(
     own_client: Redis, own_server: Any, namespace: str
 ) -> None:
     options = NearCache(ttl_cap=30, heartbeat=0.2)
-    async with Cache[Any](own_client, "c", ttl=60, namespace=namespace, near=options) as cache:
+    async with Cache[Any](own_client, "c", ttl=60, namespace=namespace, deadline=5, near=options) as cache:
         await warm(cache)
         table = cache.here().near
         async with Redis.from_url(own_server.url) as other:
@@ -181,7 +181,7 @@ async def test_a_silent_connection_is_noticed_and_the_cap_holds_until_then(redis
     """Half-open: nothing arrives any more, and nobody says so."""
     async with FaultProxy(redis_url) as proxy, Redis.from_url(proxy.url) as client, Redis.from_url(redis_url) as other:
         options = NearCache(ttl_cap=0.3, heartbeat=0.5)
-        async with Cache[Any](client, "c", ttl=60, namespace=namespace, near=options) as cache:
+        async with Cache[Any](client, "c", ttl=60, namespace=namespace, deadline=5, near=options) as cache:
             await warm(cache)
             swallowed = proxy.swallow_commands("PING", times=1)
             await swallowed.until_applied()
@@ -192,7 +192,7 @@ async def test_a_silent_connection_is_noticed_and_the_cap_holds_until_then(redis
                 return await cache.get("k") == "new"
 
             await eventually(fresh)
-            assert time.monotonic() - began < 1.0
+            assert time.monotonic() - began < 2.0
 
             async def doubted() -> bool:
                 return not cache.here().near.live
@@ -202,7 +202,7 @@ async def test_a_silent_connection_is_noticed_and_the_cap_holds_until_then(redis
 
 async def test_bounds(redis_client: Redis, namespace: str) -> None:
     options = NearCache(max_entries=10, max_bytes=3_000, ttl_cap=30)
-    async with Cache[Any](redis_client, "c", ttl=60, namespace=namespace, near=options) as cache:
+    async with Cache[Any](redis_client, "c", ttl=60, namespace=namespace, deadline=5, near=options) as cache:
         table = cache.here().near
         await cache.set_many({str(number): number for number in range(30)})
         await cache.set("big", "x" * 5_000)
@@ -217,8 +217,10 @@ async def test_bounds(redis_client: Redis, namespace: str) -> None:
 
 async def test_only_what_nobody_can_change_is_shared(redis_client: Redis, namespace: str) -> None:
     async with (
-        Cache[Any](redis_client, "plain", ttl=60, namespace=namespace, near=NearCache(ttl_cap=30)) as plain,
-        Cache(redis_client, "m", ttl=60, namespace=namespace, model=Frozen, near=NearCache(ttl_cap=30)) as frozen,
+        Cache[Any](redis_client, "plain", ttl=60, namespace=namespace, deadline=5, near=NearCache(ttl_cap=30)) as plain,
+        Cache(
+            redis_client, "m", ttl=60, namespace=namespace, deadline=5, model=Frozen, near=NearCache(ttl_cap=30)
+        ) as frozen,
     ):
         await warm(plain, value={"list": [1]})
         first = await plain.get("k")
@@ -232,7 +234,7 @@ async def test_only_what_nobody_can_change_is_shared(redis_client: Redis, namesp
 async def test_with_a_resp2_client_and_text(redis_url: str, namespace: str, client_options: dict[str, Any]) -> None:
     async with (
         Redis.from_url(redis_url, **client_options) as client,
-        Cache[Any](client, "c", ttl=60, namespace=namespace, near=NearCache()) as cache,
+        Cache[Any](client, "c", ttl=60, namespace=namespace, deadline=5, near=NearCache()) as cache,
     ):
         assert cache.here().near.live
         await warm(cache)
@@ -247,3 +249,19 @@ def test_not_for_clusters() -> None:
 def test_senseless_bounds_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         NearCache(**options)
+
+
+def test_on_uvloop(redis_url: str, namespace: str) -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def use() -> None:
+        async with (
+            Redis.from_url(redis_url) as client,
+            Cache[Any](client, "c", ttl=60, namespace=namespace, deadline=5, near=NearCache()) as cache,
+        ):
+            assert cache.here().near.live
+            await warm(cache)
+            await cache.invalidate("k")
+            assert await cache.get("k") is MISSING
+
+    uvloop.run(use())

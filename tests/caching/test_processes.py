@@ -170,7 +170,9 @@ async def test_racing_writers_leave_the_newest_value_or_none(
     redis_client: Redis, other_client: Redis, namespace: str
 ) -> None:
     """Brackets that overlap, end in either order, fail, or are cancelled."""
-    caches = [Cache[Any](client, "c", ttl=60, namespace=namespace) for client in (redis_client, other_client)]
+    caches = [
+        Cache[Any](client, "c", ttl=60, namespace=namespace, deadline=5) for client in (redis_client, other_client)
+    ]
     row = 0
 
     async def write(number: int) -> None:
