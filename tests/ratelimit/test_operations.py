@@ -113,7 +113,7 @@ async def test_local_decides_by_its_share_while_the_server_is_away(
 ) -> None:
     async with PipelinedRedis.from_url(own_server.url) as client:
         limiter = kind(client, "40/hour", deadline=0.1, on_error="local", instances=4)
-        await limiter.hit("u")
+        await kind(client, "40/hour", deadline=30).hit("u")
         own_server.pause()
         try:
             results = [await limiter.hit("u") for _ in range(14)]
@@ -129,7 +129,7 @@ async def test_local_decides_by_its_share_while_the_server_is_away(
 async def test_the_breaker_spares_callers_the_deadline_and_notices_the_return(own_server: EmbeddedServer) -> None:
     async with PipelinedRedis.from_url(own_server.url) as client:
         limiter = FixedWindowLimiter(client, "1000/hour", deadline=0.1, on_error="open")
-        await limiter.hit("u")
+        await FixedWindowLimiter(client, "1000/hour", deadline=30).hit("u")
         own_server.pause()
         try:
             for _ in range(5):
@@ -187,7 +187,7 @@ def test_local_limits_are_bounded() -> None:
 async def test_raising_takes_no_policy(own_server: EmbeddedServer) -> None:
     async with PipelinedRedis.from_url(own_server.url) as client:
         limiter = TokenBucketLimiter(client, "10/hour", deadline=0.05)
-        await limiter.hit("u")
+        await TokenBucketLimiter(client, "10/hour", deadline=30).hit("u")
         own_server.pause()
         try:
             for _ in range(3):
