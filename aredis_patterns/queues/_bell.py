@@ -24,6 +24,8 @@ LOOK: Final = 5.0
 """Seconds between two looks of somebody who would be woken."""
 POLL: Final = 0.25
 """Seconds between two looks of somebody whom nobody can wake."""
+OPENING: Final = 1.0
+"""Seconds that closing waits for an inbox that is just being opened."""
 
 
 class Bell:
@@ -37,6 +39,7 @@ class Bell:
         self._opening: asyncio.Task[None] | None = None
         self._expected = False
         self._forbidden = False
+        self._closed = False
 
     @property
     def address(self) -> str:
@@ -60,10 +63,14 @@ class Bell:
 
     async def aclose(self) -> None:
         """Never ring again."""
+        self._closed = True
         self.silence()
         if self._opening is not None:
-            self._opening.cancel()
-            await asyncio.wait({self._opening})
+            # Cut off while it connects, it would leave a connection that nobody closes.
+            opening = self._opening
+            if not (await asyncio.wait({opening}, timeout=OPENING))[0]:
+                opening.cancel()
+                await asyncio.wait({opening})
         if self._expected:
             self._expected = False
             self._inbox.forget(self._waiter)
@@ -88,4 +95,5 @@ class Bell:
 
     def _ring(self, heard: bool) -> None:
         self.silence()
-        self._rung(heard)
+        if not self._closed:
+            self._rung(heard)

@@ -241,7 +241,7 @@ class Consumer:
         for taker in hasty:
             answer(taker, None)
         self._asleep = False
-        if len(reply.ids) < want and (address or not self._bell.address):
+        if len(reply.ids) < want and self.shelf.demand and (address or not self._bell.address):
             self._sleep(None if reply.next < 0 else reply.next / 1_000_000 + 0.001)
         else:
             self._bell.silence()
