@@ -79,7 +79,8 @@ async def test_slowlog_hides_values_unless_asked(own_server: EmbeddedServer, own
 
 async def test_ping_and_top_for_machines(own_server: EmbeddedServer) -> None:
     assert document("ping", own_server.url, "--json")["server"].startswith("Valkey")
-    async with Patterns.from_url(own_server.url) as patterns, patterns.lock("order:7"):
+    # Long enough that it outlives commands which block this loop on a busy machine.
+    async with Patterns.from_url(own_server.url) as patterns, patterns.lock("order:7", ttl=300):
         frame = document("top", own_server.url, "--json", "--interval", "0.1")
         assert [lock["name"] for lock in frame["patterns"]["locks"]] == ["order:7"]
         assert frame["used"] > 0
