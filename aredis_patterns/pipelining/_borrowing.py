@@ -28,12 +28,20 @@ PAUSE: Final = 0.02
 
 
 class Borrowed:
-    """One connection, one caller. Replies are raw: bytes are never decoded."""
+    """One connection, one caller. Replies are raw: bytes are never decoded.
+
+    The connection is never opened a second time: what it had (a WATCH) would be gone without a word.
+    """
 
     def __init__(self, connection: AbstractConnection) -> None:
         self._connection = connection
+        self._turn = asyncio.Lock()  # tasks of one body may call at the same time
+        self._used = False
+        self._ended = False
         self.lost: OutcomeUnknown | None = None
-        """Set when this connection has been lost."""
+        """Set when this connection has been lost, or given up in the middle of a call. Every later call raises it."""
+        self.interrupted = False
+        """Whether it was a call that was cancelled, and not the network."""
 
     async def call(self, *args: Encodable) -> Any:
         """Send one command; raises its error reply."""
@@ -48,19 +56,41 @@ class Borrowed:
         Raises OutcomeUnknown when the connection is lost before the last reply.
         """
         packed = [pack(command) for command in commands]
-        replies: list[Any] = []
-        try:
-            before = cancellations()
-            await self._connection.send_packed_command([b"".join(packed)], check_health=False)
-            raise_if_cancelled_since(before)
-            while len(replies) < len(packed):
-                replies.append(await self._read())
-        except (ConnectionError, TimeoutError) as error:
-            name, key = describe(packed[len(replies)])
-            kind = ReplyTimeout if isinstance(error, TimeoutError) else OutcomeUnknown
-            self.lost = kind(name, key, str(error))
-            raise self.lost from error
-        return replies
+        async with self._turn:
+            self._check(packed)
+            replies: list[Any] = []
+            try:
+                before = cancellations()
+                await self._connection.send_packed_command([b"".join(packed)], check_health=False)
+                raise_if_cancelled_since(before)
+                while len(replies) < len(packed):
+                    replies.append(await self._read())
+            except (ConnectionError, TimeoutError) as error:
+                name, key = describe(packed[len(replies)])
+                kind = ReplyTimeout if isinstance(error, TimeoutError) else OutcomeUnknown
+                self.lost = kind(name, key, str(error))
+                raise self.lost from error
+            except BaseException:
+                self.interrupted = True
+                self.lost = OutcomeUnknown(*describe(packed[-1]), "it was cancelled before its reply")
+                raise
+            return replies
+
+    def _check(self, packed: Sequence[bytes]) -> None:
+        """Nothing is sent on a connection that is not, or not any more, the one that was borrowed."""
+        if self._ended:
+            raise RuntimeError("this connection has been given back: a transaction ends with its body")
+        if self._used and self.lost is None and not self._connection.is_connected:
+            self.lost = OutcomeUnknown(*describe(packed[0]), "the connection was closed")
+        if self.lost is not None:
+            raise self.lost
+        self._used = True
+
+    def end(self) -> None:
+        """No more calls. Whoever still waits for a reply gets a lost connection."""
+        self._ended = True
+        if self.lost is not None or self._turn.locked():
+            self._connection.mark_for_reconnect()
 
     async def _read(self) -> Any:
         try:
@@ -77,12 +107,14 @@ async def borrow(source: Source, line: asyncio.Semaphore) -> AsyncGenerator[Borr
     async with line:
         connection = await _patiently(source)
         retry, connection.retry = connection.retry, NO_RETRY
+        borrowed = Borrowed(connection)
         try:
-            yield Borrowed(connection)
+            yield borrowed
         except BaseException:
             connection.mark_for_reconnect()  # a reply may still come, or a WATCH may still hold
             raise
         finally:
+            borrowed.end()
             connection.retry = retry
             await asyncio.shield(source.give_back(connection))
 

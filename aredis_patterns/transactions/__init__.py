@@ -2,7 +2,8 @@
 
 from aredis_patterns.transactions._batch import Batch, BatchReport
 from aredis_patterns.transactions._operations import Transfer, compare_and_set, increment, transfer
-from aredis_patterns.transactions._optimistic import Optimistic, Queued, Transaction, optimistic
+from aredis_patterns.transactions._optimistic import Optimistic, optimistic
+from aredis_patterns.transactions._transaction import Queued, Transaction
 from aredis_patterns.transactions._user_script import UserScript
 
 __all__ = [

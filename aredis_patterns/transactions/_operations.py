@@ -18,7 +18,8 @@ from aredis_patterns.exceptions import InsufficientFunds, NotAnInteger
 from aredis_patterns.pipelining import lane_of
 from aredis_patterns.transactions import _scripts
 from aredis_patterns.transactions._keys import marker_of, require_one_slot, to_bytes
-from aredis_patterns.transactions._optimistic import Queued, Transaction, optimistic
+from aredis_patterns.transactions._optimistic import optimistic
+from aredis_patterns.transactions._transaction import Transaction
 from aredis_patterns.types import Encodable, Key, RedisClient, Seconds
 
 __all__ = ["REMEMBER", "Transfer", "compare_and_set", "increment", "transfer"]
@@ -76,6 +77,8 @@ async def transfer(
         raise ValueError(f"source and destination are both {source!r}")
     if isinstance(client, RedisCluster):
         require_one_slot([one, other])
+    if using not in ("script", "watch"):
+        raise ValueError(f"using is script or watch, got {using!r}")
     if using == "watch":
         if operation_id is not None:
             raise ValueError("an operation_id needs using='script'")
@@ -100,24 +103,25 @@ async def transfer(
 async def _transfer_watching(
     client: RedisClient, one: bytes, other: bytes, amount: int, deadline: Seconds | None, namespace: str
 ) -> Transfer:
-    async def move(tx: Transaction) -> tuple[Queued, Queued]:
+    async def move(tx: Transaction) -> Transfer:
         has, others = await tx.read(("GET", one), ("GET", other))
         balance, receiving = _whole(one, has), _whole(other, others)
         if balance < amount:
             raise InsufficientFunds(_text(one), balance, amount)
         if receiving + amount > MOST:  # or DECRBY would take effect alone: EXEC undoes nothing
             raise ResponseError("increment or decrement would overflow")
-        return tx.queue("DECRBY", one, amount), tx.queue("INCRBY", other, amount)
+        tx.queue("DECRBY", one, amount)
+        tx.queue("INCRBY", other, amount)
+        return Transfer(balance - amount, receiving + amount)  # both are watched; the replies may be lost
 
     transaction = optimistic(client, one, other, attempts=1000, timeout=deadline, namespace=namespace)
-    source, destination = await transaction.run(move)
-    return Transfer(source.result(), destination.result())
+    return await transaction.run(move)
 
 
 def _whole(key: bytes, value: bytes | None) -> int:
     if value is None:
         return 0
-    if not re.fullmatch(rb"0|-?[1-9][0-9]*", value):
+    if not re.fullmatch(rb"0|-?[1-9][0-9]{0,18}", value) or not -MOST - 1 <= int(value) <= MOST:
         raise NotAnInteger(_text(key), value)
     return int(value)
 

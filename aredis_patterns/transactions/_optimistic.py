@@ -9,6 +9,9 @@ marker is there, the lost EXEC has committed, and which attempt it was stands in
 be on its way; should it arrive late, it either comes before our EXEC, which then fails because the marker has changed, or
 after it, and fails itself for the same reason. redis-py's `transaction()` takes the lost reply for a conflict instead
 and runs the body again: a transfer of 10 moves 20.
+
+An attempt that would write nothing (its body raises, or queues nothing) is not believed while an earlier EXEC is in
+doubt: what it read may be the work of that very EXEC. It commits the marker alone, and conflicts if the EXEC has come.
 """
 
 from __future__ import annotations
@@ -16,16 +19,15 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 
 from redis.asyncio import RedisCluster
-from redis.exceptions import AskError, ClusterDownError, ExecAbortError, TryAgainError
+from redis.exceptions import AskError, ClusterDownError, ExecAbortError, ReadOnlyError, TryAgainError
 
 from aredis_patterns._core.backoff import exponential
 from aredis_patterns._core.durations import timeout_seconds
 from aredis_patterns.exceptions import (
     OutcomeUnknown,
-    RepliesLost,
     ServerUnavailable,
     TransactionConflict,
     TransactionFailed,
@@ -33,9 +35,10 @@ from aredis_patterns.exceptions import (
 from aredis_patterns.pipelining import ClientCommands, lane_of
 from aredis_patterns.pipelining._borrowing import Borrowed
 from aredis_patterns.transactions._keys import marker_of, require_one_slot, to_bytes
-from aredis_patterns.types import Command, Encodable, Key, RedisClient, Seconds
+from aredis_patterns.transactions._transaction import Queued, Transaction
+from aredis_patterns.types import Key, RedisClient, Seconds
 
-__all__ = ["Optimistic", "Queued", "Transaction", "optimistic"]
+__all__ = ["Optimistic", "optimistic"]
 
 T = TypeVar("T")
 
@@ -43,78 +46,8 @@ MARKER_TTL_MS: Final = 600_000
 FIRST_PAUSE: Final = 0.005
 LONGEST_PAUSE: Final = 0.25
 
-_ELSEWHERE: Final = (AskError, TryAgainError, ClusterDownError)
-"""The slot is moving: nothing was executed. (MovedError is an AskError.)"""
-
-
-class Queued:
-    """A command that will be executed with the transaction. `result()` is its reply, after the commit."""
-
-    __slots__ = ("_reply", "_state", "command", "name")
-
-    def __init__(self, command: Command) -> None:
-        self.command: Final = command
-        self.name: Final = _name(command)
-        self._state = "waiting"
-        self._reply: Any = None
-
-    def result(self) -> Any:
-        """The raw reply. Raises its error reply; RepliesLost when the transaction was committed and its reply was lost;
-        RuntimeError before the commit."""
-        if self._state == "waiting":
-            raise RuntimeError(f"{self.name} is executed when the body of the transaction has returned")
-        if self._state == "lost":
-            raise RepliesLost(self.name)
-        if isinstance(self._reply, Exception):
-            raise self._reply
-        return self._reply
-
-    def settle(self, reply: Any) -> None:
-        self._state, self._reply = "done", reply
-
-    def lose(self) -> None:
-        self._state = "lost"
-
-    def __repr__(self) -> str:
-        return f"<Queued {self.name} {self._state}>"
-
-
-class Transaction:
-    """What the body of an optimistic transaction works with: reads now, writes at the commit."""
-
-    def __init__(self, connection: Borrowed, attempt: int) -> None:
-        self._connection = connection
-        self.attempt: Final = attempt
-        """1 for the first."""
-        self.queued: Final[list[Queued]] = []
-
-    async def call(self, *args: Encodable) -> Any:
-        """Execute a command now and return its raw reply: for reads. One round trip."""
-        return await self._connection.call(*args)
-
-    async def read(self, *commands: Command) -> list[Any]:
-        """Execute several reads now, in one round trip. The first error reply is raised."""
-        replies = await self._connection.batch(commands)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-        return replies
-
-    async def get(self, key: Key) -> bytes | None:
-        """The value of a string, or None."""
-        reply: bytes | None = await self.call("GET", key)
-        return reply
-
-    async def get_int(self, key: Key, default: int = 0) -> int:
-        """The value of an integer, or `default` when there is none."""
-        value = await self.get(key)
-        return default if value is None else int(value)
-
-    def queue(self, *args: Encodable) -> Queued:
-        """Execute a command with the commit, if there is one."""
-        queued = Queued(args)
-        self.queued.append(queued)
-        return queued
+_ELSEWHERE: Final = (AskError, TryAgainError, ClusterDownError, ReadOnlyError)
+"""The slot is moving, or the primary: nothing was executed. (MovedError is an AskError.)"""
 
 
 Body = Callable[[Transaction], Awaitable[T]]
@@ -172,12 +105,14 @@ class Optimistic:
         for attempt in range(1, self.attempts + 1):
             if attempt > 1:
                 await asyncio.sleep(next(pauses))
+            if run.forgotten:
+                break
             if await run.attempt(attempt):
-                return run.value
+                return run.result()
             if isinstance(run.obstacle, _ELSEWHERE) and isinstance(self._client, RedisCluster):
                 self._client._initialize = True  # the next attempt asks where the slot is now
         if run.in_doubt:
-            raise OutcomeUnknown("EXEC", self.keys[0], "its marker could not be read") from run.obstacle
+            raise OutcomeUnknown("EXEC", self.keys[0], "no later attempt could find out") from run.obstacle
         if run.obstacle is not None:
             raise run.obstacle
         raise TransactionConflict(self.keys, f"{self.attempts} attempts met a change by somebody else")
@@ -191,44 +126,66 @@ class _Run(Generic[T]):
         self._keys = keys
         self._marker = marker
         self._body = body
-        self._unanswered: dict[int, tuple[T, list[Queued]]] = {}
+        self._unanswered: dict[int, tuple[T | None, Exception | None, list[Queued]]] = {}
+        self._doubtful_since = 0.0
         self.obstacle: Exception | None = None
         """What ended the last attempt, when it was no conflict: a lost connection, a slot on the move."""
-        self.value: T
+        self.value: T | None = None
+        """What the body returned."""
+        self.failure: Exception | None = None
+        """What the body raised."""
+
+    def result(self) -> T:
+        """What the body of the attempt that counts returned, or raised."""
+        if self.failure is not None:
+            raise self.failure
+        return cast(T, self.value)
 
     @property
     def in_doubt(self) -> bool:
         """Whether an EXEC may have committed without our knowledge."""
         return bool(self._unanswered)
 
+    @property
+    def forgotten(self) -> bool:
+        """Whether the marker of an EXEC in doubt may have expired, so that its absence says nothing any more."""
+        age = asyncio.get_running_loop().time() - self._doubtful_since
+        return self.in_doubt and age > MARKER_TTL_MS / 2000
+
     async def attempt(self, number: int) -> bool:
-        """Whether it is committed now, by this attempt or by an earlier one whose reply was lost."""
+        """Whether it has ended, in this attempt or by an earlier one whose reply was lost. `value` or `failure` say how."""
         self.obstacle = None
-        failure: Exception | None = None
-        committed = False
+        ended = False
         try:
             async with self._commands.borrow(self._keys[0]) as connection:
                 await connection.call("WATCH", self._marker, *self._keys)
-                transaction = Transaction(connection, number)
-                if await self._committed_before(connection):
-                    committed = True
-                else:
-                    try:
-                        self.value = await self._body(transaction)
-                        committed = not transaction.queued
-                    except Exception as error:
-                        if connection.lost is not None:
-                            raise connection.lost from error
-                        failure = error
-                if committed or failure is not None:
+                queued: list[Queued] = []
+                ended = await self._committed_before(connection)
+                if not ended:
+                    queued = await self._decide(connection, number)
+                    ended = not queued and not self.in_doubt
+                if not ended:
+                    ended = await self._commit(connection, number, queued)
+                elif connection.lost is None:
                     await connection.call("UNWATCH")  # the connection goes on to serve others
-                else:
-                    committed = await self._commit(connection, number, transaction.queued)
         except (OutcomeUnknown, ServerUnavailable, *_ELSEWHERE) as error:
             self.obstacle = error
-        if failure is not None:
-            raise failure
-        return committed
+        return ended
+
+    async def _decide(self, connection: Borrowed, number: int) -> list[Queued]:
+        """Run the body, note what it returned or raised, and return what it wants to be written."""
+        transaction = Transaction(connection, number)
+        self.value, self.failure = None, None
+        try:
+            self.value = await self._body(transaction)
+        except Exception as error:
+            if connection.lost is not None and not connection.interrupted:
+                raise connection.lost from error
+            self.failure = error
+            return []
+        if connection.lost is not None:  # the body made light of it, but nothing is being watched any more
+            raise connection.lost
+        return transaction.queued
 
     async def _committed_before(self, connection: Borrowed) -> bool:
         if not self._unanswered:
@@ -236,13 +193,15 @@ class _Run(Generic[T]):
         which = await connection.call("GET", self._marker)
         if which is None:
             return False
-        self.value, queued = self._unanswered[int(which)]
+        self.value, self.failure, queued = self._unanswered[int(which)]
         for each in queued:
             each.lose()
         return True
 
     async def _commit(self, connection: Borrowed, number: int, queued: list[Queued]) -> bool:
-        self._unanswered[number] = (self.value, queued)  # until the answer is here
+        if not self._unanswered:
+            self._doubtful_since = asyncio.get_running_loop().time()
+        self._unanswered[number] = (self.value, self.failure, queued)  # until the answer is here
         marked = ("SET", self._marker, number, "PX", MARKER_TTL_MS)
         replies = await connection.batch([("MULTI",), *(each.command for each in queued), marked, ("EXEC",)])
         del self._unanswered[number]
@@ -251,7 +210,11 @@ class _Run(Generic[T]):
             for reply in replies:
                 if isinstance(reply, _ELSEWHERE):
                     raise reply
-            raise TransactionFailed(*_failures(queued, replies[1:]), committed=False) from outcome
+            refused = TransactionFailed(*_failures(queued, replies[1:]), committed=False)
+            if not self.in_doubt:
+                raise refused from outcome
+            self.obstacle = refused  # nothing was executed now; what of the EXEC before?
+            return False
         if isinstance(outcome, Exception):
             raise outcome
         if outcome is None:
@@ -262,11 +225,6 @@ class _Run(Generic[T]):
         if failures[0]:
             raise TransactionFailed(*failures, committed=True)
         return True
-
-
-def _name(command: Command) -> str:
-    name = command[0]
-    return name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(name)
 
 
 def _failures(queued: list[Queued], replies: Sequence[Any]) -> tuple[dict[int, Exception], list[str]]:

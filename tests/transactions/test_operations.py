@@ -153,6 +153,33 @@ async def test_other_mistakes_are_refused_before_any_io() -> None:
         await increment(nobody, "a", remember=0)
 
 
+@pytest.mark.parametrize("using", ["script", "watch"])
+@pytest.mark.parametrize("beyond", [2**63, -(2**63) - 1, 10**25])
+async def test_a_number_beyond_64_bits_is_refused_before_anything_is_written(
+    redis_client: Redis, namespace: str, alice: str, bob: str, using: Literal["script", "watch"], beyond: int
+) -> None:
+    """INCRBY of the one side would take effect, DECRBY of the other would fail: money out of nothing."""
+    await redis_client.mset({alice: beyond, bob: 7})
+    for one, other in ((alice, bob), (bob, alice)):
+        with pytest.raises(NotAnInteger) as refused:
+            await transfer(redis_client, one, other, 5, using=using, namespace=namespace)
+        assert refused.value.key == alice
+    assert await redis_client.mget(alice, bob) == [str(beyond).encode(), b"7"]
+    for edge in (-(2**63), 2**63 - 6):
+        await redis_client.set(alice, edge)
+        assert await transfer(redis_client, bob, alice, 1, using=using, namespace=namespace)
+
+
+async def test_a_watched_transfer_tells_the_balances_also_when_the_reply_was_lost(
+    lossy: Redis, fault_proxy: FaultProxy, redis_client: Redis, namespace: str, alice: str, bob: str
+) -> None:
+    await redis_client.set(alice, 100)
+    fault_proxy.drop_replies("EXEC", times=1)
+    assert await transfer(lossy, alice, bob, 10, using="watch", namespace=namespace) == Transfer(90, 10)
+    with pytest.raises(ValueError, match="using"):
+        await transfer(lossy, alice, bob, 1, using="lua")  # type: ignore[arg-type]
+
+
 async def test_a_balance_that_is_no_number(redis_client: Redis, namespace: str, alice: str, bob: str) -> None:
     await redis_client.mset({alice: 5, bob: "five"})
     with pytest.raises(NotAnInteger) as refused:

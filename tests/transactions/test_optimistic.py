@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis, RedisCluster
-from redis.exceptions import ConnectionError, ResponseError
+from redis.exceptions import ConnectionError, DataError, ResponseError
 
 from aredis_patterns import (
     CrossSlot,
@@ -21,6 +22,7 @@ from aredis_patterns import (
 )
 from aredis_patterns.pipelining import lane_of
 from aredis_patterns.testing import FaultProxy, LocalCluster, assert_round_trips, cancel_everywhere, no_leaked_keys
+from aredis_patterns.transactions import _optimistic
 
 
 class Move:
@@ -215,6 +217,140 @@ async def test_an_exec_that_arrives_late_does_not_count_again(
     held.release()
     await redis_client.ping()
     assert await redis_client.mget(alice, bob) == [b"90", b"10"]
+
+
+async def test_an_exec_that_arrives_while_the_body_looks_is_not_taken_for_somebody_else(
+    lossy: Redis, fault_proxy: FaultProxy, redis_client: Redis, namespace: str, alice: str
+) -> None:
+    """The body sees what its own first attempt has just done, and would refuse."""
+    await redis_client.set(alice, 1)
+    held = fault_proxy.hold_commands("EXEC", times=1)
+    lossy.connection_pool.connection_kwargs["socket_timeout"] = 0.3
+    reads: list[int] = []
+
+    async def reserve(tx: Transaction) -> str:
+        if tx.attempt == 2:
+            held.release()
+            while await redis_client.get(alice) == b"1":
+                await asyncio.sleep(0.01)
+        left = await tx.get_int(alice)
+        reads.append(left)
+        if left == 0:
+            raise InsufficientFunds(alice, 0, 1)
+        tx.queue("DECRBY", alice, 1)
+        return "reserved"
+
+    assert await optimistic(lossy, alice, timeout=20, namespace=namespace).run(reserve) == "reserved"
+    assert (reads, await redis_client.get(alice)) == ([1, 0], b"0")
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+async def test_a_refusal_after_an_exec_that_never_arrived_fences_it(
+    lossy: Redis, fault_proxy: FaultProxy, redis_client: Redis, namespace: str, alice: str, refuses: bool
+) -> None:
+    await redis_client.set(alice, 1)
+    held = fault_proxy.hold_commands("EXEC", times=1)
+    lossy.connection_pool.connection_kwargs["socket_timeout"] = 0.3
+
+    async def body(tx: Transaction) -> str:
+        if tx.attempt == 1:
+            tx.queue("INCR", alice)
+        elif refuses:
+            raise InsufficientFunds(alice, 0, 1)
+        return "nothing"
+
+    running = optimistic(lossy, alice, timeout=20, namespace=namespace).run(body)
+    if refuses:
+        with pytest.raises(InsufficientFunds):
+            await running
+    else:
+        assert await running == "nothing"
+    held.release()
+    await redis_client.ping()
+    assert await redis_client.get(alice) == b"1"
+
+
+async def test_a_marker_that_may_have_expired_proves_nothing(
+    lossy: Redis, fault_proxy: FaultProxy, namespace: str, alice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_optimistic, "MARKER_TTL_MS", 1)
+    fault_proxy.drop_replies("EXEC", times=1)
+
+    async def body(tx: Transaction) -> None:
+        tx.queue("INCR", alice)
+
+    with pytest.raises(OutcomeUnknown, match="EXEC"):
+        await optimistic(lossy, alice, namespace=namespace).run(body)
+
+
+@pytest.mark.parametrize("how", ["killed", "timed out"])
+async def test_a_body_that_makes_light_of_a_lost_connection_does_not_commit_unwatched(
+    redis_url: str, redis_client: Redis, namespace: str, alice: str, how: str
+) -> None:
+    await redis_client.set(alice, 1)
+    async with Redis.from_url(redis_url) as client:
+
+        async def body(tx: Transaction) -> int:
+            value = await tx.get_int(alice)
+            if tx.attempt == 1:
+                if how == "killed":
+                    me = await tx.call("CLIENT", "ID")
+                    await redis_client.client_kill_filter(_id=me)
+                with contextlib.suppress(OutcomeUnknown, TimeoutError):
+                    async with asyncio.timeout(0.05):
+                        await tx.call("BLPOP", f"{namespace}:nothing", 5)
+                await redis_client.incr(alice)
+            tx.queue("SET", alice, value + 100)
+            return tx.attempt
+
+        assert await optimistic(client, alice, namespace=namespace).run(body) == 2
+        assert await redis_client.get(alice) == b"102"
+        await lane_of(client).aclose()
+
+
+async def test_reads_of_one_body_may_run_at_the_same_time_but_not_after_it(
+    redis_client: Redis, namespace: str, alice: str, bob: str
+) -> None:
+    await redis_client.mset({alice: 1, bob: 2})
+    kept: list[Transaction] = []
+
+    async def body(tx: Transaction) -> list[bytes | None]:
+        kept.append(tx)
+        return await asyncio.gather(*(tx.get(key) for key in (alice, bob) * 10))
+
+    assert await optimistic(redis_client, alice, namespace=namespace).run(body) == [b"1", b"2"] * 10
+    with pytest.raises(RuntimeError, match="ends with its body"):
+        await kept[0].get(alice)
+
+
+@pytest.mark.parametrize("name", ["SELECT", "EXEC", "unwatch", b"DISCARD", "CLIENT REPLY"])
+async def test_a_body_cannot_change_the_connection(
+    redis_client: Redis, namespace: str, alice: str, name: str | bytes
+) -> None:
+    async def call(tx: Transaction) -> None:
+        await tx.call(name, "0")
+
+    async def queue(tx: Transaction) -> None:
+        tx.queue(name, "0")
+
+    async def read(tx: Transaction) -> None:
+        await tx.read(("GET", alice), (name, "0"))
+
+    for body in (call, queue, read):
+        with pytest.raises(ValueError, match="cannot be part of a transaction"):
+            await optimistic(redis_client, alice, namespace=namespace).run(body)
+
+
+async def test_what_cannot_be_encoded_is_refused_where_it_is_queued(redis_client: Redis, alice: str) -> None:
+    async def body(tx: Transaction) -> None:
+        with pytest.raises(DataError):
+            tx.queue("SET", alice, None)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="empty"):
+            tx.queue()
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await optimistic(redis_client, alice).run(body)
 
 
 async def test_without_an_answer_it_says_so(

@@ -25,8 +25,14 @@ if done_source then
   return {1, done_source, done_destination}
 end
 
+-- Of 64 bits, as INCRBY wants it: a number beyond would be refused only after the other side was written.
 local function is_integer(text)
-  return text == '0' or string.match(text, '^%-?[1-9]%d*$') ~= nil
+  if text == '0' then
+    return true
+  end
+  local minus, digits = string.match(text, '^(%-?)([1-9]%d*)$')
+  local largest = minus == '-' and '9223372036854775808' or '9223372036854775807'
+  return digits ~= nil and (#digits < #largest or (#digits == #largest and digits <= largest))
 end
 
 local has = redis.call('GET', source) or '0'
