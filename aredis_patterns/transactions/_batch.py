@@ -7,11 +7,12 @@ is one write and one read on the lane; in a Cluster it is one per node. Nothing 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
-from redis.exceptions import DataError
+from redis.exceptions import DataError, RedisError
 
 from aredis_patterns._core.diagnosis import translate
 from aredis_patterns.exceptions import BatchFailed, OutcomeUnknown, ServerUnavailable, WireClosed
@@ -67,8 +68,8 @@ Reply = Callable[[int, Any], None]
 class Batch:
     """Sends many commands in chunks. Stateless between runs; safe to share.
 
-    Guarantee: each command is executed at most once, in order per key; a batch is not a transaction. After a lost
-    connection the commands under way are `unknown` and nothing is repeated.
+    Guarantee: each command is executed at most once, in order per key (not while a Cluster moves the slot of the key);
+    a batch is not a transaction. After a lost connection the commands under way are `unknown` and nothing is repeated.
 
     Args:
         client: any `redis.asyncio` client. In a Cluster commands are grouped by the node of their key.
@@ -108,21 +109,27 @@ class Batch:
 
     async def run(self, commands: AnyIterable, *, on_reply: Reply | None = None) -> BatchReport:
         """Execute all commands of a sync or async iterable. `on_reply(index, raw reply)` is called for each that was
-        executed. Raises BatchFailed when on_error is "raise"."""
+        executed. Raises BatchFailed when on_error is "raise". An error of the iterable or of a callback ends the batch
+        after the chunks under way, and carries the report as a note."""
         report = BatchReport()
         run = _Run(self._commands, report, on_reply)
         underway: list[asyncio.Task[None]] = []
         try:
-            async for chunk in self._chunks(commands):
-                underway.append(asyncio.create_task(run.send(chunk)))
-                if len(underway) >= AHEAD:
-                    await underway.pop(0)
-                    self._told(report)
-                    if run.stopped or (self.on_error == "raise" and not report.complete):
-                        break
+            async with aclosing(self._chunks(commands)) as chunks:
+                async for chunk in chunks:
+                    underway.append(asyncio.create_task(run.send(chunk)))
+                    if len(underway) >= AHEAD:
+                        await underway.pop(0)
+                        self._told(report)
+                        if run.stopped or (self.on_error == "raise" and not report.complete):
+                            break
             while underway:
                 await underway.pop(0)
                 self._told(report)
+        except Exception as error:  # of the iterable or of a callback: what is under way ends first, and is told
+            await asyncio.gather(*underway, return_exceptions=True)
+            error.add_note(f"The batch until then: {report}.")
+            raise
         finally:
             for task in underway:
                 task.cancel()
@@ -146,13 +153,13 @@ class Batch:
         if self.progress is not None:
             self.progress(report.done + len(report.failed) + len(report.unknown) + len(report.unsent))
 
-    async def _chunks(self, commands: AnyIterable) -> AsyncIterator[list[tuple[int, Command]]]:
+    async def _chunks(self, commands: AnyIterable) -> AsyncGenerator[list[tuple[int, Command]], None]:
         chunk: list[tuple[int, Command]] = []
         size, index = 0, 0
         async for command in _iterate(commands):
             chunk.append((index, command))
             index += 1
-            size += sum(len(part) if isinstance(part, (str, bytes)) else 8 for part in command) + 16
+            size += _size_of(command)
             if len(chunk) >= self.max_commands or size >= self.max_bytes:
                 yield chunk
                 chunk, size = [], 0
@@ -183,17 +190,22 @@ class _Run:
         groups: dict[int, list[tuple[int, Command, Any]]] = {}
         try:
             lanes = await self._commands.lanes_of([key for *_, key in sendable])
-        except (ServerUnavailable, WireClosed):
+        except (RedisError, WireClosed):
             self.stopped = True
             self._report.unsent += [index for index, *_ in sendable]
             return
         for lane, each in zip(lanes, sendable, strict=True):
             groups.setdefault(lane, []).append(each)
-        await asyncio.gather(*(self._send_group(group) for group in groups.values()))
+        ends = await asyncio.gather(*(self._send_group(group) for group in groups.values()), return_exceptions=True)
+        for end in ends:  # every group is finished before the error of a callback is raised
+            if isinstance(end, BaseException):
+                raise end
 
     def _check(self, index: int, command: Command) -> Any:
         """The key of a command, None when it has none; False when it cannot be sent, which is noted."""
         try:
+            if isinstance(command, (str, bytes)):
+                raise TypeError(f"a command is a sequence like ('GET', 'key'), got {command!r}")
             pack(command)
             reason = bypass_reason(route_of(command[0]), command)
         except (DataError, TypeError, IndexError, AttributeError) as error:
@@ -207,7 +219,7 @@ class _Run:
     async def _send_group(self, group: list[tuple[int, Command, Any]]) -> None:
         try:
             replies = await self._commands.batch([command for _, command, _ in group], key=group[0][2])
-        except (ServerUnavailable, WireClosed):
+        except (RedisError, WireClosed):
             self.stopped = True
             self._report.unsent += [index for index, *_ in group]
             return
@@ -227,6 +239,17 @@ class _Run:
             report.done += 1
             if self._on_reply is not None:
                 self._on_reply(index, reply)
+
+
+def _size_of(command: Command) -> int:
+    """About how many bytes it will be. Whether it is a command at all is checked later, where it can be noted."""
+    if not isinstance(command, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return 0
+    return sum(len(part) if isinstance(part, (str, bytes, bytearray)) else _other_size(part) for part in command) + 16
+
+
+def _other_size(part: object) -> int:
+    return part.nbytes if isinstance(part, memoryview) else 8
 
 
 async def _iterate(commands: AnyIterable) -> AsyncIterator[Command]:

@@ -71,11 +71,15 @@ async def test_what_cannot_be_packed_or_batched_fails_alone(redis_client: Redis,
         ("SET", key, [1]),
         (),
         ("INCR", key),
+        "GET a",
+        None,
+        7,
     ]
     report = await Batch(redis_client, on_error="collect").run(commands)
-    assert (report.done, sorted(report.failed)) == (2, [1, 2, 3, 4, 5])
+    assert (report.done, sorted(report.failed)) == (2, [1, 2, 3, 4, 5, 7, 8, 9])
     assert isinstance(report.failed[1], DataError)
     assert "cannot be part of a batch" in str(report.failed[2])
+    assert "a sequence like" in str(report.failed[7])
     results = await Batch(redis_client, on_error="collect").results(commands)
     assert (results[0], results[6], isinstance(results[1], DataError)) == (3, 4, True)
 
@@ -116,6 +120,28 @@ async def test_a_server_that_goes_away_leaves_the_rest_unsent(own_server: Embedd
         with pytest.raises(BatchFailed):
             report.raise_if_incomplete()
         await lane_of(client).aclose()
+
+
+async def test_an_error_of_the_iterable_ends_the_batch_after_what_is_under_way(
+    redis_client: Redis, namespace: str
+) -> None:
+    def commands() -> Iterator[tuple[str, ...]]:
+        for _ in range(25):
+            yield ("INCR", f"{namespace}:n")
+        raise LookupError("no more rows")
+
+    with pytest.raises(LookupError) as raised:
+        await Batch(redis_client, max_commands=10).run(commands())
+    assert await redis_client.get(f"{namespace}:n") == b"20"
+    assert raised.value.__notes__ == ["The batch until then: 20 done, 0 failed, 0 unknown, 0 unsent."]
+
+
+async def test_large_values_end_a_chunk_whatever_their_type(redis_client: Redis, namespace: str) -> None:
+    for value in ("x" * 1000, b"x" * 1000, bytearray(1000), memoryview(b"x" * 1000)):
+        settled: list[int] = []
+        batch = Batch(redis_client, max_bytes=5000, progress=settled.append)
+        await batch.run([("SETEX", f"{namespace}:k", 60, value)] * 20)  # type: ignore[list-item]
+        assert len(settled) == 4
 
 
 async def test_memory_stays_flat(redis_client: Redis, namespace: str) -> None:
@@ -165,6 +191,23 @@ async def test_on_a_cluster_each_command_goes_to_its_node(redis_cluster: LocalCl
         assert report.done == 300
         values = await Batch(cluster).results(("GET", f"batch:{n}") for n in range(300))
         assert values == [str(n).encode() for n in range(300)]
+    finally:
+        await lane_of(cluster).aclose()
+        await cluster.aclose()
+
+
+async def test_a_callback_that_raises_ends_it_after_every_node_has_answered(redis_cluster: LocalCluster) -> None:
+    cluster = RedisCluster.from_url(redis_cluster.url)
+    try:
+        await lane_of(cluster).call("PING")
+        before = asyncio.all_tasks()
+
+        def refuse(index: int, reply: Any) -> None:
+            raise LookupError(index)
+
+        with pytest.raises(LookupError):
+            await Batch(cluster).run([("SETEX", f"batch:{n}", 60, n) for n in range(30)], on_reply=refuse)
+        assert not [task for task in asyncio.all_tasks() - before if "send_group" in repr(task)]
     finally:
         await lane_of(cluster).aclose()
         await cluster.aclose()
