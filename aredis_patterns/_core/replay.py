@@ -2,7 +2,7 @@
 
 Each operation in flight holds a slot. A slot is one small key beside the object, and a number that grows with each use:
 
-    GET slot        begins with my number: I have run already; the stored answer is the answer
+    GET slot        begins with my number, or a later one: I have run already, or was overtaken; the stored answer is the answer
     ...             apply
     SET slot "<number> <answer>" PX ...
 

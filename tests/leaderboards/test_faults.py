@@ -50,6 +50,31 @@ async def test_the_same_operation_id_counts_once(make_board: Any) -> None:
     assert await board.get_score("ada") == 20
 
 
+@pytest.mark.parametrize("options", [{"ttl": None}, {"ties": "first", "data": True}], ids=["plain", "whole"])
+async def test_an_increment_that_was_overtaken_is_not_applied(make_board: Any, options: Any) -> None:
+    """What an old connection still held arrives behind its repetition on a new one, and behind the next use of its slot."""
+    board = make_board(**options)
+    await board.add_score("ada", 1)
+    await board.increment_score("ada", 10)
+    late = board._slots.take()
+    late.number -= 3  # used next: the number of the first one
+    board._slots.release(late)
+    await board.increment_score("ada", 100)
+    assert await board.get_score("ada") == 11
+    await board.clear()
+
+
+async def test_a_hit_that_was_overtaken_is_not_counted(redis_client: Redis, namespace: str) -> None:
+    trending = Trending(redis_client, "t", namespace=namespace, deadline=5, half_life=3600)
+    await trending.hit("lua")
+    await trending.hit("lua")
+    late = trending._slots.take()
+    late.number -= 3  # used next: the number of the first one
+    trending._slots.release(late)
+    await trending.hit("lua", 100)
+    assert (await trending.get_top())[0].score < 3
+
+
 async def test_cancelled_anywhere_each_increment_counts_at_most_once(make_board: Any) -> None:
     board = make_board()
     await board.add_score("ada", 0)

@@ -33,7 +33,8 @@ local ttl = ARGV[6]
 local record_ttl = ARGV[7]
 
 local number, score_before, rank_before = string.match(redis.call('GET', record) or '', '^(%d+) (%S+) (%d+)$')
-if number == operation then
+-- A later number: this one was overtaken on another connection, and nobody waits for it.
+if number and tonumber(number) >= tonumber(operation) then
   return {score_before, tonumber(rank_before)}
 end
 

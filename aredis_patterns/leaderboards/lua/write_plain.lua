@@ -28,7 +28,8 @@ local record_ttl = ARGV[6]
 local known = redis.call('GET', record)
 if known then
   local number, answer = string.match(known, '^(%d+) (.*)$')
-  if number == operation then
+  -- A later number: this one was overtaken on another connection, and nobody waits for it.
+  if number and tonumber(number) >= tonumber(operation) then
     return {0, answer}
   end
 end
