@@ -18,4 +18,4 @@ def check_score(score: object, name: str = "score") -> float:
         raise ValueError(f"a {name} is an int or a float, got {score!r}")
     if not -LARGEST_SCORE <= score <= LARGEST_SCORE:  # false for NaN, too
         raise ScoreRangeError(f"a {name} is a number from -2**53 to 2**53, got {score!r}")
-    return score + 0.0  # no negative zero, and one way to write an int
+    return float(score) + 0.0  # no negative zero, and one way to write an int or a float of another library

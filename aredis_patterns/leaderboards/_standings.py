@@ -16,6 +16,7 @@ from typing import Any, Final, Generic
 
 from aredis_patterns._core.checks import check_whole
 from aredis_patterns._core.codecs import JSONCodec
+from aredis_patterns._core.durations import to_seconds
 from aredis_patterns._core.members import M, MemberCodec
 from aredis_patterns.leaderboards._checks import check_score
 from aredis_patterns.leaderboards._cursor import read_cursor, write_cursor
@@ -25,6 +26,7 @@ from aredis_patterns.leaderboards._scripts import Rows, find_members, read_rows
 from aredis_patterns.leaderboards._watch import watch
 from aredis_patterns.leaderboards._windows import Window, Windows
 from aredis_patterns.pipelining import ClientCommands
+from aredis_patterns.types import Seconds
 
 __all__ = ["Board", "Rules"]
 
@@ -203,7 +205,7 @@ class Board(Generic[M]):
                 return
             page = await self.get_page(size=chunk, cursor=page.cursor)
 
-    def watch(self, member: M, *, poll: float = 2.0) -> AsyncIterator[RankChange[M]]:
+    def watch(self, member: M, *, poll: Seconds = 2.0) -> AsyncIterator[RankChange[M]]:
         """The rank changes of a member, as they happen: `async for change in board.watch("ada")`.
 
         The first one tells where the member is now (`previous_rank` None). After that every change that lasts is
@@ -214,7 +216,8 @@ class Board(Generic[M]):
         if not self._rules.channel:
             raise ValueError("watch needs announcements: make the board with live=True, wherever it is written")
         self._rules.members.encode(member)
-        return watch(self._rules.commands.client, self._rules.channel, lambda: self.get_entry(member), member, poll)
+        seconds = to_seconds(poll, "poll")
+        return watch(self._rules.commands.client, self._rules.channel, lambda: self.get_entry(member), member, seconds)
 
     async def _read(self, mode: str, count: int, where: bytes | float, bound: bytes | float = b"") -> Rows:
         rules, keys = self._rules, self._keys

@@ -48,7 +48,9 @@ class Upkeep(Board[M]):
         """
         check_whole(keep, "keep", 0)
         windows = self._rules.windows
-        boards = [windows.board(name, windows.today()) for name in windows.names]
+        return await self._trim([windows.board(name, windows.today()) for name in windows.names], keep)
+
+    async def _trim(self, boards: list[tuple[str, ...]], keep: int) -> int:
         removed = 0
         while boards:
             replies = await self._remove(boards, keep=keep)
@@ -64,7 +66,8 @@ class Upkeep(Board[M]):
         weights: Sequence[float] | None = None,
         aggregate: Literal["sum", "min", "max"] = "sum",
     ) -> int:
-        """Replace this board by the union of others, with their data; how many members it has then. One round trip.
+        """Replace this board by the union of others, with their data; how many members it has then. One round trip; with
+        `max_size` one more takes off whoever is too many, 5,000 at a time.
 
         A member on several boards gets the sum, or the least or largest, of the weighted scores, and the data of the first
         board that has some. `ttl` is how long the result lives; None: as long as this board always does. Atomic; the
@@ -98,7 +101,7 @@ class Upkeep(Board[M]):
         if total < 0:
             raise ScoreRangeError(f"a merged score of {self!r} could be beyond 2**53")
         if self.max_size is not None and total > self.max_size:
-            total -= await self.trim(self.max_size)
+            total -= await self._trim([keys], self.max_size)
         return total
 
     async def clear(self) -> None:

@@ -119,7 +119,8 @@ class Windows:
         return Target(tuple(parts), tuple(numbers))
 
     def _expires(self, span: Span | None) -> int:
-        return -self.ttl_ms if span is None else span.end_ms + self.retention_ms
+        # Never below 1: a day before 1970 is over, not "so long after this write".
+        return -self.ttl_ms if span is None else max(1, span.end_ms + self.retention_ms)
 
     def date_of(self, day: Day) -> date:
         """See `Calendar.date_of`."""

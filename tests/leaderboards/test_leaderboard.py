@@ -189,6 +189,13 @@ async def test_a_write_for_a_window_that_is_over_is_refused(
     assert [key async for key in redis_client.scan_iter(match=f"{namespace}*")] == []
 
 
+async def test_a_day_before_1970_is_over(make_board: Any, redis_client: Redis, namespace: str) -> None:
+    board = make_board(windows=["day"], tz="UTC")
+    async with no_leaked_keys(redis_client, namespace):
+        with pytest.raises(WindowClosed):
+            await board.add_score("ada", 1, at="1969-07-20")
+
+
 async def test_the_servers_clock_decides_which_day_it_is(make_board: Any) -> None:
     """A process whose clock is days behind writes into today's window, once it has been told."""
     board, right = make_board("b", windows=["day"], tz="UTC"), make_board("b", windows=["day"], tz="UTC")
@@ -206,6 +213,21 @@ async def test_scores_that_a_float_does_not_hold_are_refused(score: float, make_
     for verb in (board.add_score, board.increment_score):
         with pytest.raises(ScoreRangeError, match="2\\*\\*53"):
             await verb("ada", score)
+
+
+async def test_floats_of_other_libraries_are_floats(make_board: Any) -> None:
+    """numpy's float64 is a float that prints as something else."""
+
+    class Float64(float):
+        def __repr__(self) -> str:
+            return f"np.float64({float(self)})"
+
+        def __add__(self, other: float) -> Float64:
+            return Float64(float(self) + other)
+
+    board = make_board()
+    assert (await board.add_score("ada", Float64(1.5))).score == 1.5
+    assert (await board.increment_score("ada", Float64(1.5))).score == 3
 
 
 async def test_a_sum_beyond_the_exact_range_changes_nothing(make_board: Any) -> None:
@@ -343,6 +365,32 @@ async def test_merge_of_boards_with_arrivals(make_board: Any) -> None:
     assert await plain.get_score("a") == 10
 
 
+async def test_what_begins_beside_a_merged_board_ends_with_it(make_board: Any, redis_client: Redis) -> None:
+    """A board for ever that a merge has given an end: data that comes later must not stay behind."""
+    source = make_board(group="g")
+    await source.add_score("ada", 1)
+    for options in ({"data": True}, {"ties": "first", "ranking": "dense", "data": True}):
+        board = make_board(group="g", ttl=None, **options)
+        await board.merge([source], ttl=60)
+        await board.add_score("bob", 2, data={"team": "red"})
+        ends = {await redis_client.pexpiretime(key) for key in board._keys}
+        assert len(ends) == 1 and ends.pop() > 0
+        await board.clear()
+        await board.add_score("bob", 2, data={"team": "red"})
+        assert {await redis_client.pexpiretime(key) for key in board._keys} == {-1}
+        await board.clear()
+
+
+async def test_a_merge_counts_and_trims_its_own_window_only(make_board: Any) -> None:
+    options: dict[str, Any] = {"group": "g", "windows": ["all", "day"], "tz": "UTC"}
+    large = make_board("b", **options)
+    await asyncio.gather(*(large.add_score(f"m{n}", n) for n in range(10)))
+    small = make_board("b", max_size=3, **options)
+    assert await small.merge([large], ttl=600) == 3
+    assert await small.size() == 3
+    assert await small.window("day").size() == 10
+
+
 async def test_a_merge_that_leaves_the_exact_range_writes_nothing(make_board: Any) -> None:
     one, two = make_board(), make_board()
     await one.add_score("ada", 2**53)
@@ -352,6 +400,16 @@ async def test_a_merge_that_leaves_the_exact_range_writes_nothing(make_board: An
     assert await two.get_score("ada") == 1
     with pytest.raises(ValueError, match="type of members"):
         await two.merge([make_board(members=int)], ttl=60)
+
+
+async def test_the_score_at_a_percentile_is_the_inverse_of_it(make_board: Any) -> None:
+    """1 of 11 is 9.09 %, and 9.09 % of 11 is 1 and the last bit of a float."""
+    board = make_board()
+    for size in range(1, 15):
+        await board.add_score(f"m{size}", size)
+        for number in range(1, size + 1):
+            percent = await board.percentile(f"m{number}")
+            assert await board.score_at_percentile(percent) == number
 
 
 async def test_clear(make_board: Any, redis_client: Redis, namespace: str) -> None:

@@ -88,3 +88,9 @@ async def test_a_board_that_announces_nothing_cannot_be_watched(make_board: Any)
         make_board().watch("ada")
     with pytest.raises(ValueError, match="member"):
         make_board(live=True).watch(4)
+
+
+@pytest.mark.parametrize("poll", [0, -1, float("nan")])
+async def test_a_pause_that_is_none_is_refused(make_board: Any, poll: float) -> None:
+    with pytest.raises(ValueError, match="poll"):
+        make_board(live=True).watch("ada", poll=poll)

@@ -54,6 +54,17 @@ local function rows_at(first, last)
   return redis.call('ZRANGE', board, first, last, 'WITHSCORES')
 end
 
+-- Whether the first comes before the second, byte by byte as Redis orders them. Lua's own < asks the server's locale.
+local function below(first, second)
+  for at = 1, math.min(#first, #second) do
+    local one, other = string.byte(first, at), string.byte(second, at)
+    if one ~= other then
+      return one < other
+    end
+  end
+  return #first < #second
+end
+
 -- The place behind a member that may have gone meanwhile: equal scores are in byte order, so it can be searched.
 local function place_after(score, stored)
   local place = redis.call(descending and 'ZREVRANK' or 'ZRANK', board, stored)
@@ -66,9 +77,11 @@ local function place_after(score, stored)
   while low < high do
     local middle = math.floor((low + high) / 2)
     local other = rows_at(middle, middle)[1]
-    local before = other < stored
+    local before
     if descending then
-      before = other > stored
+      before = below(stored, other)
+    else
+      before = below(other, stored)
     end
     if before then
       low = middle + 1
@@ -102,7 +115,9 @@ elseif mode == 'between' then
   start = better_than(board, descending and bound or where)
   stop = start + math.min(count, matching) - 1
 else
-  start = total - math.max(1, math.ceil(total * tonumber(where) / 100))
+  -- A share that `percentile` has answered is a whole number of members, give or take the last bit.
+  local share = total * tonumber(where) / 100
+  start = total - math.max(1, math.ceil(share - share * 1e-12))
   stop = start
 end
 

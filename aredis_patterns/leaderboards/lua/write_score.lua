@@ -46,7 +46,8 @@ local spans = {unpack(ARGV, 12)}
 local known = redis.call('GET', record)
 if known then
   local number, answer = string.match(known, '^(%d+) (.*)$')
-  if number == operation then
+  -- A later number: this one was overtaken on another connection, and nobody waits for it.
+  if number and tonumber(number) >= tonumber(operation) then
     return {0, answer}
   end
 end
@@ -190,9 +191,34 @@ local function trim(window)
   end
 end
 
+-- A merge may have given the board an end of its own: what begins beside it now ends with it.
+local function expire(window)
+  local expires = window.expires
+  if expires == 0 and stride > 1 then
+    local board = window.board
+    expires = redis.call('PEXPIRETIME', board)
+  end
+  if window.expires == 0 and expires <= 0 then
+    return
+  end
+  local command = expires > 0 and 'PEXPIREAT' or 'PEXPIRE'
+  local when = digits(math.abs(expires))
+  local board, values, ties, scores = window.board, window.data, window.ties, window.scores
+  redis.call(command, board, when)
+  if values then
+    redis.call(command, values, when)
+  end
+  if ties then
+    redis.call(command, ties, when)
+  end
+  if scores then
+    redis.call(command, scores, when)
+  end
+end
+
 local answers, changed = {}, false
 for at, window in ipairs(windows) do
-  local board, values, ties, scores, expires = window.board, window.data, window.ties, window.scores, window.expires
+  local values = window.data
   local previous = window.old and rank_of(window, window.old) or 0
   local rank = previous
   if window.applied then
@@ -211,20 +237,7 @@ for at, window in ipairs(windows) do
     elseif moved then
       rank = rank_of(window, window.new)
     end
-    if expires ~= 0 then
-      local command = expires > 0 and 'PEXPIREAT' or 'PEXPIRE'
-      local when = digits(math.abs(expires))
-      redis.call(command, board, when)
-      if values then
-        redis.call(command, values, when)
-      end
-      if ties then
-        redis.call(command, ties, when)
-      end
-      if scores then
-        redis.call(command, scores, when)
-      end
-    end
+    expire(window)
     changed = changed or moved
   end
   answers[at] = string.format('%d %d %s %s %d', rank, previous,
