@@ -10,7 +10,7 @@ from typing import Any, Final, TypedDict
 from aredis_patterns._core.calendar import Day, Period, check_period
 from aredis_patterns._core.checks import check_whole
 from aredis_patterns._core.durations import to_seconds
-from aredis_patterns.analytics._days import Days, When
+from aredis_patterns.analytics._days import CHUNK, Days, When, in_chunks
 from aredis_patterns.analytics._expression import Expression, Leaf, compile_counts, intersection_of, union_of
 from aredis_patterns.analytics._keys import ActivityKeys
 from aredis_patterns.analytics._reports import Reports
@@ -21,8 +21,6 @@ from aredis_patterns.types import Command, RedisClient, Seconds
 __all__ = ["ActivityTracker", "TrackerOptions"]
 
 LARGEST_ID: Final = 2**32 - 1
-CHUNK: Final = 1000
-"""Ids in one script."""
 
 
 class TrackerOptions(TypedDict, total=False):
@@ -133,11 +131,11 @@ class ActivityTracker(Reports):
 
     async def count_many(self, expressions: Sequence[Expression]) -> list[int]:
         """Count several sets in one round trip; what they share is computed once."""
-        if all(isinstance(expression, Leaf) for expression in expressions):
-            return await self.read([("BITCOUNT", key) for expression in expressions for key in expression.leaves()])
         for expression in expressions:
             if expression.tracker is not self:
                 raise ValueError(f"{expression!r} is a set of another tracker")
+        if all(isinstance(expression, Leaf) for expression in expressions):
+            return await self.read([("BITCOUNT", key) for expression in expressions for key in expression.leaves()])
         program = compile_counts(tuple(expressions))
         scratch = [self._keys.scratch(number) for number in range(1, program.scratch + 1)]
         return await evaluate_sets(
@@ -204,23 +202,9 @@ class ActivityTracker(Reports):
         return replies
 
     async def _mark(self, ids: list[int], at: Day | None, event: str, value: int) -> None:
-        when = self._days.when(at)
-        for _ in range(3):  # midnight may strike, and the clocks may differ
-            if len(ids) <= CHUNK:  # nearly always: no task is needed for one script
-                replies = [await self._send(ids, when, event, value)] if ids else []
-            else:
-                chunks = [ids[n : n + CHUNK] for n in range(0, len(ids), CHUNK)]
-                replies = await asyncio.gather(*(self._send(chunk, when, event, value) for chunk in chunks))
-            turned = [reply.number for reply in replies if reply.status == 1]
-            if any(reply.status == 2 for reply in replies):
-                break
-            if not turned:
-                return
-            self._days.learn(turned[-1])
-            when = self._days.today()
-        raise self._days.closed(when.day)
+        await in_chunks(self._days, ids, at, lambda chunk, when: self._send(chunk, when, event, value))
 
-    def _send(self, ids: list[int], when: When, event: str, value: int) -> Coroutine[Any, Any, Status]:
+    def _send(self, ids: Sequence[int], when: When, event: str, value: int) -> Coroutine[Any, Any, Status]:
         return mark_active(
             self._commands,
             day=self._keys.day(event, when.day),

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import date, timedelta, tzinfo
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from aredis_patterns._core.calendar import Calendar, Day, ServerClock, Span
 from aredis_patterns._core.durations import to_milliseconds
+from aredis_patterns.analytics._scripts import Status
 from aredis_patterns.exceptions import WindowClosed
 from aredis_patterns.types import Seconds
 
-__all__ = ["Days", "When"]
+__all__ = ["CHUNK", "Days", "When", "in_chunks"]
+
+CHUNK: Final = 1000
+"""Ids or visitors in one script."""
+
+T = TypeVar("T")
 
 
 class When(NamedTuple):
@@ -47,7 +55,8 @@ class Days:
         day = self.calendar.date_of(at)
         if day > self.today().day + timedelta(days=1):  # one day of grace: the server's clock may be before ours
             raise ValueError(f"a day must not be in the future, got {at!r}")
-        return When(day, 0, 0, self.span(day).end_ms + self.retention_ms)
+        # Never below 1: a day before 1970 is over, not kept for ever.
+        return When(day, 0, 0, max(1, self.span(day).end_ms + self.retention_ms))
 
     def learn(self, server_ms: float) -> None:
         """The server's clock disagrees."""
@@ -66,3 +75,29 @@ class Days:
         """So many days in a row, oldest first, of which `last` (or today) is the newest."""
         newest = self.today().day if last is None else self.calendar.date_of(last)
         return [newest - timedelta(days=n) for n in range(days - 1, -1, -1)]
+
+
+async def in_chunks(
+    days: Days, items: Sequence[T], at: Day | None, send: Callable[[Sequence[T], When], Coroutine[Any, Any, Status]]
+) -> None:
+    """Write all of them for the day `at`, or for today; WindowClosed when that day is no longer kept.
+
+    Midnight may strike between two scripts, and the clocks may differ: then only those that were refused go again, so
+    nobody counts for two days.
+    """
+    when = days.when(at)
+    chunks = [items[n : n + CHUNK] for n in range(0, len(items), CHUNK)]
+    for _ in range(3):
+        if len(chunks) == 1:  # nearly always: no task is needed for one script
+            replies = [await send(chunks[0], when)]
+        else:
+            replies = await asyncio.gather(*(send(chunk, when) for chunk in chunks))
+        if any(reply.status == 2 for reply in replies):
+            break
+        turned = [reply.number for reply in replies if reply.status == 1]
+        if not turned:
+            return
+        chunks = [chunk for chunk, reply in zip(chunks, replies, strict=True) if reply.status == 1]
+        days.learn(turned[-1])
+        when = days.today()
+    raise days.closed(when.day)

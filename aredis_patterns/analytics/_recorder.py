@@ -17,7 +17,7 @@ from aredis_patterns._core.durations import to_seconds
 from aredis_patterns._core.scope import Scope
 from aredis_patterns.analytics._activity import ActivityTracker
 from aredis_patterns.analytics._unique_counter import UniqueCounter, encode_visitor
-from aredis_patterns.exceptions import PatternError
+from aredis_patterns.exceptions import PatternError, WindowClosed
 from aredis_patterns.types import Seconds
 
 __all__ = ["Recorder", "RecorderStatistics"]
@@ -44,7 +44,8 @@ class Recorder:
     Marks of the same kind are coalesced (a user counts once per day anyway) and written every `interval` seconds, or as soon
     as half of `max_pending` are waiting: one round trip for all of them. Both kinds are idempotent, so a flush that fails is
     tried again with the next one. At most once per process: what is pending when the process dies is lost; leaving the block
-    flushes. A mark counts for the day on which it is recorded, even if it is written after midnight.
+    flushes. A mark counts for the day on which it is recorded, even if it is written after midnight; which day that is
+    says the clock of this process, corrected by what the tracker has heard from the server.
 
     Bounded: above `max_pending` different marks new ones are dropped and counted, and `mark_active` answers False; analytics
     should not take a service down.
@@ -78,7 +79,10 @@ class Recorder:
         return self._add(counter, page, counter._days.when(at).day, encode_visitor(visitor_id))
 
     async def flush(self) -> None:
-        """Write what is pending now. Raises what went wrong; the marks stay pending then."""
+        """Write what is pending now. Raises what went wrong; the marks stay pending then.
+
+        Only those of a day that is no longer kept (WindowClosed) are dropped, and counted as that.
+        """
         if self._flushing is None:
             self._flushing = asyncio.Lock()
         async with self._flushing:
@@ -136,10 +140,14 @@ class Recorder:
 
         async def one(kind: tuple[Any, str, date], marks: dict[Any, None]) -> None:
             target, what, day = kind
-            if isinstance(target, ActivityTracker):
-                await target.mark_many(marks, day, event=what)
-            else:
-                await target.track_visitors(what, marks, at=day)
+            try:
+                if isinstance(target, ActivityTracker):
+                    await target.mark_many(marks, day, event=what)
+                else:
+                    await target.track_visitors(what, marks, at=day)
+            except WindowClosed:  # it will not open again
+                self._dropped += len(todo.pop(kind))
+                raise
             self._written += len(todo.pop(kind))
 
         try:
@@ -157,12 +165,14 @@ class Recorder:
         return accepted
 
     def _put(self, target: object, what: str, day: date, mark: Any) -> bool:
-        marks = self._pending.setdefault((target, what, day), {})
-        if mark in marks:
+        marks = self._pending.get((target, what, day))
+        if marks is not None and mark in marks:
             return True
         if self._count >= self._max_pending:
             self._dropped += 1
             return False
+        if marks is None:
+            marks = self._pending[target, what, day] = {}
         marks[mark] = None
         self._count += 1
         return True

@@ -10,7 +10,7 @@ from typing import Final, TypedDict
 from aredis_patterns._core.calendar import Day
 from aredis_patterns._core.checks import check_whole
 from aredis_patterns._core.durations import to_seconds
-from aredis_patterns.analytics._days import Days, When
+from aredis_patterns.analytics._days import Days, When, in_chunks
 from aredis_patterns.analytics._estimate import Estimate
 from aredis_patterns.analytics._keys import VisitorKeys
 from aredis_patterns.analytics._scripts import Status, count_visitors, merge_visitors, of_the_right_type, track_visitor
@@ -19,8 +19,6 @@ from aredis_patterns.types import RedisClient, Seconds
 
 __all__ = ["CounterOptions", "UniqueCounter", "encode_visitor"]
 
-CHUNK: Final = 1000
-"""Visitors in one script."""
 LONGEST_UNION: Final = 400
 """Days in one question."""
 
@@ -86,21 +84,7 @@ class UniqueCounter:
     ) -> None:
         """The same for many: one round trip, in scripts of 1,000."""
         visitors = [encode_visitor(visitor) for visitor in visitor_ids]
-        when = self._days.when(at)
-        for _ in range(3):
-            if len(visitors) <= CHUNK:  # nearly always: no task is needed for one script
-                replies = [await self._track(page, visitors, when)] if visitors else []
-            else:
-                chunks = [visitors[n : n + CHUNK] for n in range(0, len(visitors), CHUNK)]
-                replies = await asyncio.gather(*(self._track(page, chunk, when) for chunk in chunks))
-            if any(reply.status == 2 for reply in replies):
-                raise self._days.closed(when.day)
-            turned = [reply.number for reply in replies if reply.status == 1]
-            if not turned:
-                return
-            self._days.learn(turned[-1])
-            when = self._days.today()
-        raise self._days.closed(when.day)
+        await in_chunks(self._days, visitors, at, lambda chunk, when: self._track(page, chunk, when))
 
     async def get_unique_visitors(self, *pages: str, day: Day | None = None) -> Estimate:
         """Different visitors of a page, or of several together, on one day (today). One round trip; 0 for an unknown page."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from enum import IntEnum
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -15,8 +17,10 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from aredis_patterns import ActivityTracker, Expression, WindowClosed, WrongKeyType
+from aredis_patterns.analytics._days import CHUNK, Days, When, in_chunks
 from aredis_patterns.analytics._expression import compile_counts
 from aredis_patterns.analytics._models import ActivityModel
+from aredis_patterns.analytics._scripts import Status
 from aredis_patterns.testing import FaultProxy, assert_round_trips, cancel_everywhere
 
 TODAY = datetime.now(UTC).date()
@@ -221,6 +225,46 @@ async def test_a_day_that_is_no_longer_kept_is_refused(redis_client: Redis, name
     with pytest.raises(WindowClosed, match="no longer kept"):
         await tracker.mark_active(1, date(2020, 1, 1))
     assert await keys() == {}
+
+
+async def test_a_day_before_1970_is_no_longer_kept(redis_client: Redis, namespace: str, keys: Any) -> None:
+    tracker = ActivityTracker(redis_client, "t", retention=3600, namespace=namespace, deadline=10)
+    with pytest.raises(WindowClosed):
+        await tracker.mark_active(1, "1969-07-20")
+    assert await keys() == {}
+
+
+async def test_midnight_between_two_scripts_counts_nobody_twice() -> None:
+    days = Days("t", "UTC", 3600)
+    today = days.today()
+    sent: list[tuple[int, date]] = []
+
+    async def send(chunk: Sequence[int], when: When) -> Status:
+        sent.append((chunk[0], when.day))
+        return Status(1, today.closes) if chunk[0] and when.day == today.day else Status(0, 0)
+
+    await in_chunks(days, range(3 * CHUNK), None, send)
+    tomorrow = today.day + timedelta(days=1)
+    first, second, third = 0, CHUNK, 2 * CHUNK
+    assert sent == [*((n, today.day) for n in (first, second, third)), (second, tomorrow), (third, tomorrow)]
+
+
+async def test_sets_of_another_tracker_are_refused(
+    tracker: ActivityTracker, redis_client: Redis, namespace: str
+) -> None:
+    other = ActivityTracker(redis_client, "other", retention=3600, namespace=namespace)
+    for expression in (other.day(), other.week()):
+        with pytest.raises(ValueError, match="another tracker"):
+            await tracker.count_many([expression])
+
+
+async def test_members_of_an_enum_are_ids(tracker: ActivityTracker) -> None:
+    class User(IntEnum):
+        ADA = 5
+
+    await tracker.mark_active(User.ADA)
+    assert await tracker.was_active(5)
+    assert await tracker.was_active(User.ADA)
 
 
 async def test_the_servers_clock_decides_which_day_it_is(tracker: ActivityTracker) -> None:

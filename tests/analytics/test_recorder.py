@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from aredis_patterns import ActivityTracker, PipelinedRedis, Recorder, UniqueCounter
+from aredis_patterns import ActivityTracker, PipelinedRedis, Recorder, UniqueCounter, WindowClosed
 from aredis_patterns.embedded import EmbeddedServer
 from aredis_patterns.testing import FaultProxy, assert_round_trips
 
@@ -69,6 +69,27 @@ async def test_it_is_bounded(tracker: ActivityTracker) -> None:
     await recorder.flush()
     assert await tracker.count_active() == 3
     assert recorder.mark_active(tracker, 4)
+
+
+async def test_what_is_dropped_leaves_nothing(counter: UniqueCounter) -> None:
+    recorder = Recorder(max_pending=1)
+    for page in range(100):
+        recorder.track_visitor(counter, f"page {page}", "ada")
+    assert len(recorder._pending) == 1
+    await recorder.flush()
+
+
+async def test_marks_of_a_day_that_is_no_longer_kept_are_dropped(tracker: ActivityTracker) -> None:
+    """They would fail with every flush for ever, and take the place of others."""
+    recorder = Recorder()
+    recorder.mark_active(tracker, 1, TODAY - timedelta(days=1000))
+    recorder.mark_active(tracker, 2)
+    with pytest.raises(WindowClosed, match="no longer kept"):
+        await recorder.flush()
+    await recorder.flush()
+    found = recorder.statistics()
+    assert (found.pending, found.written, found.dropped, found.failures) == (0, 1, 1, 1)
+    assert await tracker.was_active(2)
 
 
 async def test_after_an_outage_everything_is_written(own_server: EmbeddedServer, caplog: Any) -> None:
