@@ -263,7 +263,7 @@ class Cache(CacheBase[T]):
         *,
         tags: Iterable[str] = (),
         ttl: Seconds | None = None,
-        condition: Callable[[R], bool] | None = None,
+        condition: Callable[[Any], bool] | None = None,
     ) -> Callable[[Callable[P, Awaitable[R]]], CachedFunction[P, R]]:
         """Cache an async function: `@users.cached("user:{user_id}", tags=["org:{org_id}"])`.
 
