@@ -23,7 +23,7 @@ __all__ = ["Lifecycle"]
 M = TypeVar("M")
 
 _GONE, _THERE, _MOVED = 0, 1, 2
-_CONFLICT, _TOO_LARGE = 2, 3
+_CONFLICT, _TOO_LARGE, _WRITE_TO_SUCCESSOR = 2, 3, 4
 
 
 class Lifecycle(Generic[M]):
@@ -43,8 +43,8 @@ class Lifecycle(Generic[M]):
         assert handle is not None
         rules = self._server.rules
         size = size_of(attributes)
-        if size > rules.max_bytes:
-            raise SessionTooLarge(handle, size, rules.max_bytes)
+        self._check_size(handle, size)
+        self._check_size(handle, len(meta))
         with self._ending_unless_done(handle):
             created = await self._server.create(handle, user, meta, size, fields_of(attributes))
             if user:
@@ -92,7 +92,7 @@ class Lifecycle(Generic[M]):
             handle = reply.user.decode()
 
     async def _touch(self, record: Record) -> Extended:
-        """Move the expiry, and that in the index. The index is told at once: should the session be gone, it finds out."""
+        """Move the expiry, and that in the index. The index is told at once, and again should the session be gone."""
         rules = self._server.rules
         touch = self._server.extend(record.handle, threshold=rules.threshold)
         if not record.user:
@@ -104,18 +104,21 @@ class Lifecycle(Generic[M]):
             touch, self._index.touch(record.user, record.handle, created=record.created, left=left)
         )
         self._counts.touched += reply.seen > record.seen
-        if known or reply.status != _THERE:
+        if reply.status != _THERE:
+            self._index.leave_soon(record.user, record.handle)  # it must not count against `max_per_user`
+            return reply
+        if known:
             return reply
         await self.ending.end(record.handle, owner=record.user)
         return reply._replace(status=_GONE)
 
     async def save(self, record: Record, changes: Changes, expected: int) -> None:
-        most, size = self._server.rules.max_bytes, size_of(changes.written)
-        if size > most:
-            self._counts.refused += 1
-            raise SessionTooLarge(record.handle, size, most)
-        removed = [f".{name}" for name in changes.removed]
-        reply = await self._server.save(record.handle, expected, removed, fields_of(changes.written))
+        self._check_size(record.handle, size_of(changes.written))
+        removed, written = [f".{name}" for name in changes.removed], fields_of(changes.written)
+        reply = await self._server.save(record.handle, expected, removed, written)
+        while reply.status == _WRITE_TO_SUCCESSOR:
+            record.handle = reply.moved.decode()
+            reply = await self._server.save(record.handle, expected, removed, written)
         if reply.status != _THERE:
             self._counts.refused += 1
         if reply.status == _GONE:
@@ -123,7 +126,7 @@ class Lifecycle(Generic[M]):
         if reply.status == _CONFLICT:
             raise SessionConflict(record.handle, expected, reply.version)
         if reply.status == _TOO_LARGE:
-            raise SessionTooLarge(record.handle, reply.size, most)
+            raise SessionTooLarge(record.handle, reply.size, self._server.rules.max_bytes)
         self._counts.saved += 1
         record.attributes = record.attributes | changes.written
         for name in changes.removed:
@@ -143,6 +146,7 @@ class Lifecycle(Generic[M]):
         token = new_token(like=record.token)
         moved = handle_of(token)
         assert moved is not None
+        self._check_size(record.handle, len(meta))
         with self._ending_unless_done(moved, reason="revoked"):
             reply = await self._server.rotate(record.handle, moved, user=user, meta=meta, grace=grace)
         if reply.status != _THERE:
@@ -184,6 +188,11 @@ class Lifecycle(Generic[M]):
             )
             for handle, seen in (await self._index.look(user)).items()
         ]
+
+    def _check_size(self, handle: str, size: int) -> None:
+        if size > self._server.rules.max_bytes:
+            self._counts.refused += 1
+            raise SessionTooLarge(handle, size, self._server.rules.max_bytes)
 
     @contextmanager
     def _ending_unless_done(self, handle: str, *, reason: str = "") -> Generator[None, None, None]:

@@ -63,21 +63,24 @@ class SessionsModel:
 
     def save(
         self, handle: str, *, now: int, expected: int, removed: Sequence[str], written: Mapping[str, bytes]
-    ) -> tuple[int, int, int]:
-        """lua/session_save.lua: status, version, size."""
+    ) -> tuple[int, int, int, str]:
+        """lua/session_save.lua: status, version, size, successor."""
+        note = self.notes.get(handle)
+        if note is not None and now < note.until:
+            return 4, 0, 0, note.moved
         state = self.alive(handle, now)
         if state is None:
-            return 0, 0, 0
+            return 0, 0, 0, ""
         if expected and expected != state.version:
-            return 2, state.version, state.size
+            return 2, state.version, state.size, ""
         if not removed and not written:
-            return 1, state.version, state.size
+            return 1, state.version, state.size, ""
         after = {name: value for name, value in state.attributes.items() if name not in removed} | dict(written)
         size = sum(len(name) + len(value) for name, value in after.items())
         if size > self.most and size > state.size:
-            return 3, state.version, size
+            return 3, state.version, size, ""
         state.attributes, state.size, state.version = after, size, state.version + 1
-        return 1, state.version, size
+        return 1, state.version, size, ""
 
     def extend(self, handle: str, *, now: int, threshold: int = 0) -> tuple[int, int, int, int, str]:
         """lua/session_extend.lua: status, life that is left, created, seen, user or successor."""

@@ -48,6 +48,7 @@ class Saved(NamedTuple):
     status: int
     version: int
     size: int
+    moved: bytes
 
 
 class Extended(NamedTuple):

@@ -24,7 +24,7 @@ class SessionStatistics:
     unchanged: int
     """Saves that had nothing to send."""
     refused: int
-    """Saves and rotations of a session that had ended, and saves that met another version or were too large."""
+    """Saves and rotations of a session that had ended, saves that met another version, and what was too large."""
     rotated: int
     ended: int
     """Sessions ended here: by `destroy`, `revoke`, `destroy_all`, or because they were too many."""

@@ -44,7 +44,7 @@ class SessionStore(Generic[M]):
         max_per_user: so many sessions of one user; a further login ends the one that has been idle for the longest.
         touch_threshold: the part of `idle_timeout` that has to pass before a read moves the expiry; other reads write
             nothing. 0 moves it always.
-        max_bytes: of all names and values of a session.
+        max_bytes: of all names and values of a session; of its `meta`, which comes from outside, as many again.
         keep_events: how long the end of a session waits for `events()`. None records none.
         namespace: begins every key.
         deadline: seconds after which a silent server counts as unable to answer.
@@ -125,9 +125,13 @@ class SessionStore(Generic[M]):
         Only changed attributes are sent: of two requests that change different ones both win, of the same the last one.
         `if_version=session.version` writes only if nobody has saved since.
 
+        A session that a parallel request has rotated with some `grace` is written under its new token.
+
         Never repeated: after OutcomeUnknown it may be written. Raises SessionGone, SessionConflict, SessionTooLarge;
         after any error both the stored session and `session.data` are as they were.
         """
+        if if_version is not None and (isinstance(if_version, bool) or if_version < 1):
+            raise ValueError(f"if_version is the version of a session, 1 or more, got {if_version!r}")
         changes = session.changes()
         if not changes.written and not changes.removed and if_version is None:
             self._counts.unchanged += 1
@@ -252,6 +256,10 @@ class SessionStore(Generic[M]):
 def _user(user_id: object) -> str:
     if not isinstance(user_id, str) or not user_id:
         raise ValueError(f"user_id is text and not empty, got {user_id!r}")
+    try:
+        user_id.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"user_id cannot be written as UTF-8: {user_id!r}") from error
     return user_id
 
 
