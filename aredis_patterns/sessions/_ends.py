@@ -128,6 +128,8 @@ class EndsReader:
         await self._subscribe()
         if not self._tags:
             await self._sleep()
+        if time.monotonic() >= self._look_again:
+            self._tags.update(TAGS)  # also when we are woken all the time
         tags, self._tags = self._tags, set()
         try:
             await self._take_from(tags)
@@ -155,7 +157,9 @@ class EndsReader:
             self._taken.extend(_Taken(ends, member, claim.now, until) for member in claim.taken)
             if claim.next >= 0:
                 pause = min(pause, claim.next)
-        self._look_again = time.monotonic() + max(_SHORTEST_SLEEP, pause / 1000)
+        look_again = time.monotonic() + max(_SHORTEST_SLEEP, pause / 1000)
+        # Who was woken for a few tags knows nothing new of the others.
+        self._look_again = look_again if len(wanted) == len(TAGS) else min(self._look_again, look_again)
 
     async def _claim(self, wanted: list[str]) -> list[Claim]:
         """Finishes although its caller is cancelled, and gives back what nobody is there to take."""
@@ -199,8 +203,6 @@ class EndsReader:
             async with asyncio.timeout(max(0.0, self._look_again - time.monotonic())):
                 await self._woken.wait()
         self._woken.clear()
-        if time.monotonic() >= self._look_again:
-            self._tags.update(TAGS)
 
     async def _subscribe(self) -> None:
         """Be woken by ends. Where the ACL does not allow to listen, the clock has to do."""

@@ -96,6 +96,22 @@ async def test_a_touched_session_is_not_told_before_its_time(redis_client: Redis
     assert [event.reason for event in seen] == ["expired"]
 
 
+async def test_a_reader_that_is_woken_all_the_time_still_finds_what_has_expired(
+    redis_client: Redis, namespace: str
+) -> None:
+    store = SessionStore(redis_client, namespace=namespace, idle_timeout=1, absolute_timeout=60, deadline=10)
+    session = await store.create()
+    other = next(letter for letter in "AB" if letter != session.handle[0])
+    seen: list[SessionEvent] = []
+    task = asyncio.create_task(collect(store, seen))
+    deadline = time.monotonic() + 10
+    while not seen and time.monotonic() < deadline:
+        await redis_client.publish(store._server.keys.channel, f"returned:{other}::")
+        await asyncio.sleep(0.02)
+    await stop([task])
+    assert seen == [SessionEvent("expired", session.handle, None)]
+
+
 async def test_a_reader_that_stops_gives_back_what_it_has_not_handed_out(redis_client: Redis, namespace: str) -> None:
     store = SessionStore(redis_client, namespace=namespace, deadline=10)
     sessions = [await store.create() for _ in range(30)]
