@@ -11,6 +11,7 @@ __all__ = ["SessionCookie"]
 
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _PLACE: Final = re.compile(r"[\x21-\x3a\x3c-\x7e]+")
+_BLANK: Final = " \t"
 _LONG_AGO: Final = "Thu, 01 Jan 1970 00:00:00 GMT"
 
 
@@ -44,20 +45,25 @@ class SessionCookie:
         for place in (self.path, self.domain):
             if place is not None and not _PLACE.fullmatch(place):
                 raise ValueError(f"neither a path nor a domain: {place!r}")
-        if self.name.startswith("__Host-") and not (self.secure and self.path == "/" and self.domain is None):
+        prefix = self.name.lower()  # browsers do not care about its case
+        if prefix.startswith("__host-") and not (self.secure and self.path == "/" and self.domain is None):
             raise ValueError(f'a cookie named {self.name!r} has secure=True, path="/" and no domain')
-        if (self.name.startswith("__Secure-") or self.same_site == "None") and not self.secure:
+        if (prefix.startswith("__secure-") or self.same_site == "None") and not self.secure:
             raise ValueError(f"a cookie named {self.name!r} with SameSite={self.same_site} has secure=True")
 
     def read(self, headers: Iterable[str]) -> str | None:
         """The token in the Cookie headers of a request. None when there is none, or more than one: a browser that sends
-        two has been given one by somebody else."""
+        two has been given one by somebody else.
+
+        Only blanks and tabs surround a name: `str.strip` would also take away spaces of Unicode, and then a cookie that any
+        subdomain may set, as its name does not begin with `__Host-`, would count as ours.
+        """
         found: str | None = None
         for header in headers:
             for pair in header.split(";"):
                 name, equals, value = pair.partition("=")
-                if equals and name.strip() == self.name:
-                    value = value.strip()
+                if equals and name.strip(_BLANK) == self.name:
+                    value = value.strip(_BLANK)
                     if found is not None and found != value:
                         return None
                     found = value
