@@ -100,17 +100,17 @@ class RequestSession(Generic[M]):
             except SessionGone:
                 self._data = None
         elif session is not None:
-            await _asked(self.store.destroy(session.token))
+            await self._end(session)
             self._data = None
         self._session = await _asked(self.store.create(self._data, user_id=user_id, meta=meta))
         self._data = None
 
     async def logout(self) -> None:
-        """End this session, and take the cookie back."""
+        """End this session, and take the cookie back. Also when a parallel request has just given it a new token."""
         self.accessed = self._logged_out = True
         session, self._session, self._data = self._session, None, None
         if session is not None:
-            await _asked(self.store.destroy(session.token))
+            await self._end(session)
 
     async def logout_everywhere(self, *, keep_this: bool = False) -> int:
         """End all sessions of this user; how many. A visitor has none."""
@@ -121,12 +121,28 @@ class RequestSession(Generic[M]):
             return await _asked(self.store.destroy_all(user, keep=session))
         self._logged_out = True
         self._session = self._data = None
-        return await _asked(self.store.destroy_all(user))
+        ended = await _asked(self.store.destroy_all(user))
+        # It is one of them, unless the list of the user was lost. This one must not wait until somebody uses it again.
+        return ended + await self._end(session)
+
+    async def _end(self, session: Session[M]) -> bool:
+        """Whether this call did it. A user's session is followed to its new token, unless that is another user's."""
+        if session.user_id is None:
+            return await _asked(self.store.destroy(session.token))
+        return await _asked(self.store.revoke(session.user_id, session.handle))
 
     async def rotate(self, *, grace: Seconds = 0) -> None:
-        """A new token for the same session; nothing for a visitor without one."""
+        """A new token for the same session; nothing for a visitor without one.
+
+        With `grace` this is a rotation from time to time: of parallel requests one does it, for the others it is done.
+        Without, SessionGone says that the session has ended, or got another token, in this moment.
+        """
         if self.session is not None:
-            await _asked(self.store.rotate(self.session, grace=grace))
+            try:
+                await _asked(self.store.rotate(self.session, grace=grace))
+            except SessionGone:
+                if not grace:
+                    raise
 
     async def save(self) -> None:
         """Write what has changed now. For streams and WebSockets; otherwise it happens by itself."""

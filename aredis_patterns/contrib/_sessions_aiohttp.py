@@ -38,6 +38,8 @@ class _Exchange:
     def __init__(self, session: RequestSession[Any], cookie: SessionCookie) -> None:
         self.session: Final = session
         self._cookie: Final = cookie
+        self.began = self.over = False
+        """Whether a response has begun inside of the handler, and whether the handler is done."""
         self.sockets: asyncio.Queue[web.WebSocketResponse] = asyncio.Queue()
 
     async def finish(self, response: web.StreamResponse) -> None:
@@ -96,6 +98,7 @@ def session_middleware(
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         found = store if isinstance(store, SessionStore) else request.config_dict[store]
+        exchange: _Exchange | None = None
         try:
             exchange = _Exchange(await open_session(found, how, request.headers.getall(hdrs.COOKIE, ())), how)
             request[_KEY] = exchange
@@ -103,6 +106,8 @@ def session_middleware(
                 return await _with_watch(exchange, request, handler)
             return await _handled(exchange, request, handler)
         except SessionsDown as down:
+            if exchange is not None and exchange.began:
+                raise  # there is no place for another response: aiohttp cuts the connection
             return _refusal(down)
 
     return middleware
@@ -138,8 +143,11 @@ async def _handled(exchange: _Exchange, request: web.Request, handler: Handler) 
         response = await handler(request)
     except web.HTTPException as answer:
         # A redirect after a login is raised, and carries the cookie all the same.
-        await exchange.finish(answer)
+        if not exchange.began:
+            await exchange.finish(answer)
         raise
+    finally:
+        exchange.over = True
     if not response.prepared:
         await exchange.finish(response)
     return response
@@ -157,7 +165,7 @@ async def _with_watch(exchange: _Exchange, request: web.Request, handler: Handle
 async def _on_prepare(request: web.Request, response: web.StreamResponse) -> None:
     """Streams and WebSockets begin inside of the handler; all others have been finished when this is called."""
     exchange: _Exchange | None = request.get(_KEY)
-    if exchange is None or isinstance(response, web.Response):
+    if exchange is None or exchange.over:
         return
     try:
         await exchange.finish(response)
@@ -165,6 +173,7 @@ async def _on_prepare(request: web.Request, response: web.StreamResponse) -> Non
         raise web.HTTPServiceUnavailable(
             headers=_NOT_NOW, text=_problem(down).decode(), content_type=PROBLEM_JSON
         ) from down
+    exchange.began = True
     if isinstance(response, web.WebSocketResponse):
         exchange.sockets.put_nowait(response)
 

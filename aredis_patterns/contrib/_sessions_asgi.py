@@ -23,8 +23,12 @@ __all__ = ["SessionMiddleware", "session_of"]
 
 _log: Final = logging.getLogger("aredis_patterns.contrib")
 _KEY: Final = "aredis_patterns.session"
+_BEGINNINGS: Final = frozenset(
+    {"http.response.start", "websocket.accept", "websocket.close", "websocket.http.response.start"}
+)
 _TRY_AGAIN_LATER: Final = 1013
 _POLICY_VIOLATION: Final = 1008
+_NOT_CHECKED: Final = "the session could not be checked"
 
 
 class SessionMiddleware:
@@ -70,13 +74,17 @@ class SessionMiddleware:
             if scope["type"] == "http":
                 await self.app(scope, receive, exchange.send)
             elif session.session is not None and self.close_websockets:
-                await _Socket(session, receive, send).run(partial(self.app, scope))
+                await _Socket(session, receive, exchange.send).run(partial(self.app, scope))
             else:
-                await self.app(scope, receive, send)
+                await self.app(scope, receive, exchange.send)
         except SessionsDown as down:
-            if exchange.began:
-                raise
-            await _refuse(scope, receive, send, down)
+            if exchange.accepted:
+                _log.error("a WebSocket is closed: %s", down.__cause__ or down)
+                await exchange.send({"type": "websocket.close", "code": _TRY_AGAIN_LATER, "reason": _NOT_CHECKED})
+            elif exchange.began:
+                raise  # there is no place for another response: the server cuts the connection
+            else:
+                await _refuse(scope, receive, send, down)
 
     def _find(self, scope: Scope) -> SessionStore[Any]:
         if isinstance(self.store, SessionStore):
@@ -103,12 +111,16 @@ class _Exchange:
         self._send: Final = send
         self.session: RequestSession[Any] | None = None
         self.began = False
+        self.accepted = False
+        """Whether this is a WebSocket that is open."""
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start" and self.session is not None:
             await self.session.finish(message["status"])
             self._add_headers(self.session, MutableHeaders(scope=message))
+        if message["type"] in _BEGINNINGS:
             self.began = True
+            self.accepted = message["type"] == "websocket.accept"
         await self._send(message)
 
     def _add_headers(self, session: RequestSession[Any], headers: MutableHeaders) -> None:
@@ -129,6 +141,7 @@ class _Socket:
         self._send: Final = send
         self._over: Final[asyncio.Future[None]] = asyncio.get_running_loop().create_future()
         self._accepted = self._closed = False
+        self._incoming: asyncio.Future[Message] | None = None
 
     async def run(self, app: Callable[[Receive, Send], Awaitable[None]]) -> None:
         watch = asyncio.create_task(self._watch(), name="aredis-patterns: session of a WebSocket")
@@ -137,6 +150,8 @@ class _Socket:
         finally:
             watch.cancel()
             await asyncio.wait({watch})
+            if self._incoming is not None:
+                self._incoming.cancel()
 
     async def _watch(self) -> None:
         try:
@@ -148,15 +163,15 @@ class _Socket:
             await self._close()
 
     async def receive(self) -> Message:
-        incoming = asyncio.ensure_future(self._receive())
-        either: set[asyncio.Future[Any]] = {incoming, self._over}
-        try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if incoming.done():
-                return incoming.result()
-            return {"type": "websocket.disconnect", "code": _POLICY_VIOLATION, "reason": "session ended"}
-        finally:
-            incoming.cancel()
+        if self._incoming is None:
+            self._incoming = asyncio.ensure_future(self._receive())
+        either: set[asyncio.Future[Any]] = {self._incoming, self._over}
+        # Who is cancelled here leaves the message that may have come for the next one who asks.
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if self._incoming.done():
+            incoming, self._incoming = self._incoming, None
+            return incoming.result()
+        return {"type": "websocket.disconnect", "code": _POLICY_VIOLATION, "reason": "session ended"}
 
     async def send(self, message: Message) -> None:
         if self._closed:
@@ -181,4 +196,4 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, down: SessionsDown
         headers = {"Retry-After": RETRY_WHEN_UNAVAILABLE, "Cache-Control": "no-store"}
         await Response(problem_body(problem), 503, headers=headers, media_type=PROBLEM_JSON)(scope, receive, send)
     else:
-        await send({"type": "websocket.close", "code": _TRY_AGAIN_LATER, "reason": "the session could not be checked"})
+        await send({"type": "websocket.close", "code": _TRY_AGAIN_LATER, "reason": _NOT_CHECKED})

@@ -50,6 +50,13 @@ async def act(action: str, session: RequestSession[Any], query: Any, gate: Gate)
         session.data.setdefault("cart", [])
         await gate.pass_through()
         session.data["cart"].append(query["item"])
+    elif action in ("slow-logout", "slow-rotate"):
+        await gate.pass_through()
+        if action == "slow-logout":
+            await session.logout()
+        else:
+            await session.rotate(grace=30)
+            session.data["cart"] = ["late"]
     elif action == "note":
         session.data[query["name"]] = query["value"]
     elif action == "show":
@@ -61,7 +68,7 @@ async def act(action: str, session: RequestSession[Any], query: Any, gate: Gate)
     elif action == "logout-everywhere":
         return await session.logout_everywhere(keep_this="keep" in query)
     elif action == "rotate":
-        await session.rotate()
+        await session.rotate(grace=float(query.get("grace", 0)))
     elif action == "devices":
         user = session.user_id
         return [info.meta for info in await session.store.list(user)] if user else []
@@ -73,9 +80,6 @@ async def act(action: str, session: RequestSession[Any], query: Any, gate: Gate)
     elif action == "unwritable":
         session.data["cart"] = object()
     return "done"
-
-
-ACTIONS = "home put slow note show login logout logout-everywhere rotate devices csrf fail unwritable".split()
 
 
 def fastapi_app(store: SessionStore[Any], gate: Gate, cookie: SessionCookie | None) -> FastAPI:
@@ -105,12 +109,16 @@ def fastapi_app(store: SessionStore[Any], gate: Gate, cookie: SessionCookie | No
         return RedirectResponse("/do/home", 303)
 
     @app.get("/stream")
-    async def stream(session: CurrentSession) -> StreamingResponse:
+    async def stream(session: CurrentSession, slow: bool = False) -> StreamingResponse:
         session.data["cart"] = ["streamed"]
 
         async def body() -> AsyncGenerator[str, None]:
             for number in range(3):
                 yield f"{number}\n"
+            if slow:
+                await gate.pass_through()
+                session.data["cart"] = ["never"]
+                await session.save()
 
         return StreamingResponse(body())
 
@@ -119,8 +127,10 @@ def fastapi_app(store: SessionStore[Any], gate: Gate, cookie: SessionCookie | No
         await websocket.accept()
         await websocket.send_text(f"hello {session.user_id}")
         try:
-            while True:
-                await websocket.send_text(await websocket.receive_text())
+            while (text := await websocket.receive_text()) != "save":
+                await websocket.send_text(text)
+            session.data["cart"] = ["saved"]
+            await session.save()
         except WebSocketDisconnect:
             app.state.disconnected = True
 
@@ -165,6 +175,16 @@ def aiohttp_app(store: SessionStore[Any], gate: Gate, cookie: SessionCookie | No
         await response.prepare(request)
         for number in range(3):
             await response.write(f"{number}\n".encode())
+        if "slow" in request.query:
+            await gate.pass_through()
+            for_aiohttp.current_session(request).data["cart"] = ["never"]
+            await for_aiohttp.current_session(request).save()
+        return response
+
+    async def prepared(request: web.Request) -> web.StreamResponse:
+        for_aiohttp.current_session(request).data["cart"] = ["prepared"]
+        response = web.Response(text="done")
+        await response.prepare(request)
         return response
 
     async def ws(request: web.Request) -> web.StreamResponse:
@@ -172,7 +192,11 @@ def aiohttp_app(store: SessionStore[Any], gate: Gate, cookie: SessionCookie | No
         await socket.prepare(request)
         await socket.send_str(f"hello {for_aiohttp.current_session(request).user_id}")
         async for message in socket:
-            await socket.send_str(message.data)
+            if message.data == "save":
+                for_aiohttp.current_session(request).data["cart"] = ["saved"]
+                await for_aiohttp.current_session(request).save()
+            else:
+                await socket.send_str(message.data)
         seen["disconnected"] = True
         return socket
 
@@ -182,7 +206,7 @@ def aiohttp_app(store: SessionStore[Any], gate: Gate, cookie: SessionCookie | No
     app.router.add_route("*", "/do/{action}", do)
     app.add_routes([web.get("/static", static), web.get("/account", account), web.post("/transfer", transfer)])
     app.add_routes([web.post("/redirect", redirect), web.get("/stream", stream), web.get("/ws", ws)])
-    app.add_routes([web.get("/disconnected", disconnected)])
+    app.add_routes([web.get("/disconnected", disconnected), web.get("/prepared", prepared)])
     return app
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
+import httpx
 import pytest
 from aiohttp import WSMsgType
 from redis.asyncio import Redis
@@ -217,6 +218,84 @@ async def test_other_cookies_do_not_disturb(site: Site) -> None:
         await browser.do("login", user="ada")
         header = {"cookie": f"a=b=c; session=x;__Host-session={browser.token} ; __host-session=y; d"}
         assert (await browser.client.get("/do/home", headers=header)).json()["user"] == "ada"
+
+
+async def test_a_cookie_that_any_subdomain_may_set_is_not_taken_for_ours(site: Site) -> None:
+    """`__Host-` protects names that begin with it. With a space of Unicode before it a name does not."""
+    async with site.browser() as browser:
+        await browser.do("login", user="ada")
+        pair = b"__Host-session=" + (browser.token or "").encode()
+        for space in (b"\xa0", b"\x85", b"\xc2\xa0", b"\xe2\x80\x80", b"\xe3\x80\x80"):
+            response = await browser.client.get("/do/home", headers={"cookie": space + pair})
+            assert response.json()["user"] is None, space
+        response = await browser.client.get("/do/home", headers={"cookie": b"a=b;\t " + pair})
+        assert response.json()["user"] == "ada"
+
+
+async def test_a_logout_holds_although_the_session_has_just_got_another_token(site: Site) -> None:
+    async with site.browser() as browser:
+        await browser.do("login", user="ada")
+        slow = asyncio.create_task(browser.request("POST", "/do/slow-logout"))
+        await site.gate.reached.wait()
+        await browser.do("rotate")
+        site.gate.open.set()
+        assert (await slow).status_code == 200
+        assert await site.store.list("ada") == []
+
+
+async def test_parallel_rotations_from_time_to_time_lose_nothing(site: Site) -> None:
+    async with site.browser() as browser:
+        await browser.do("login", user="ada")
+        slow = asyncio.create_task(browser.request("POST", "/do/slow-rotate"))
+        await site.gate.reached.wait()
+        await browser.do("rotate", grace="30")
+        token = browser.token
+        site.gate.open.set()
+        assert (await slow).status_code == 200
+        assert browser.token == token
+        assert await browser.home() == {"user": "ada", "cart": ["late"]}
+
+
+async def test_logout_everywhere_ends_this_session_although_the_list_was_lost(site: Site, redis_client: Redis) -> None:
+    async with site.browser() as browser:
+        await browser.do("login", user="ada")
+        token = browser.token or ""
+        await redis_client.unlink(site.store._server.keys.index("ada"))
+        assert await browser.do("logout-everywhere") == 1
+        assert await site.store.get(token) is None
+
+
+async def test_a_response_that_has_begun_is_cut_and_not_followed_by_another_one(
+    framework: str, own_server: EmbeddedServer
+) -> None:
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
+    async with PipelinedRedis.from_url(own_server.url) as client:
+        store = SessionStore(client, deadline=0.5)
+        async with serve(framework, store, None) as site, site.browser() as browser, site.browser() as other:
+            await browser.do("login", user="ada")
+            await other.do("login", user="bob")
+            async with other.websocket() as socket:
+                await socket.receive_str()
+                stream = asyncio.create_task(browser.request("GET", "/stream?slow=1"))
+                await site.gate.reached.wait()
+                own_server.pause()
+                try:
+                    site.gate.open.set()
+                    with pytest.raises(httpx.RemoteProtocolError):
+                        await stream
+                    await socket.send_str("save")
+                    message = await socket.receive(timeout=10)
+                    assert message.type in (WSMsgType.CLOSE, WSMsgType.CLOSED, WSMsgType.CLOSING)
+                    assert framework == "aiohttp" or socket.close_code == 1013
+                finally:
+                    own_server.resume()
+
+
+async def test_a_whole_response_that_the_handler_begins_carries_the_cookie(redis_client: Redis, namespace: str) -> None:
+    store = SessionStore(redis_client, namespace=namespace, deadline=10)
+    async with serve("aiohttp", store, None) as site, site.browser() as browser:
+        assert (await browser.request("GET", "/prepared")).text == "done"
+        assert (await browser.home())["cart"] == ["prepared"]
 
 
 async def test_redis_down_is_503_and_never_a_visitor(framework: str, own_server: EmbeddedServer) -> None:
