@@ -30,6 +30,10 @@ KEYS_KEPT: Final = 4096
 """Full keys remembered, so that escaping a name is paid once."""
 
 
+MOST_UNITS: Final = 2**52
+"""Far above any limit, and a number that Lua holds exactly."""
+
+
 class LimiterBase(ABC):
     """One limit, one client, one algorithm."""
 
@@ -70,9 +74,10 @@ class LimiterBase(ABC):
     async def _hit(
         self, key: str | bytes, cost: int, limit: Limit | str | None, on_abandoned: Abandoned | None
     ) -> RateLimitResult:
-        if type(cost) is not int or cost < 1:
-            check_cost(cost)
-            return await self._peek(key, cost, limit)
+        if type(cost) is not int or not 0 < cost <= MOST_UNITS:
+            cost = check_cost(cost)
+            if cost == 0:
+                return await self._peek(key, cost, limit)
         chosen, numbers = (self.limit, self._default_numbers) if limit is None else self._chosen(limit)
         full_key = self._full_keys.get(key) or self._full_key(key)
         outcomes, denials = self._outcomes, self._denials
@@ -86,10 +91,8 @@ class LimiterBase(ABC):
         try:
             if on_abandoned is not None:
                 answer = await self._sender.hit_or_give_back(numbers, full_key, cost, on_abandoned)
-            elif self._sender.alone:
-                answer = await self._sender.hit(numbers, full_key, cost)
             else:
-                answer = await self._sender.join(numbers, full_key, cost)
+                answer = await self._sender.hit(numbers, full_key, cost)
         except UNDECIDED as error:
             outcomes.failed(error)
             return self._fall_back(key, full_key, chosen, cost, charge=True)
@@ -100,7 +103,7 @@ class LimiterBase(ABC):
         return outcomes.decided(key, answer, chosen, cost, charged=True)
 
     async def _peek(self, key: str | bytes, cost: int, limit: Limit | str | None) -> RateLimitResult:
-        check_cost(cost)
+        cost = check_cost(cost)
         chosen, numbers = self._chosen(limit)
         full_key = self._full_key(key)
         if not self._outcomes.breaker.may_ask():
@@ -110,6 +113,8 @@ class LimiterBase(ABC):
         except UNDECIDED as error:
             self._outcomes.failed(error)
             return self._fall_back(key, full_key, chosen, cost, charge=False)
+        if self._outcomes.breaker.failures:  # a replica can answer this, too: what was counted here is kept
+            self._outcomes.breaker.succeeded()
         return self._outcomes.decided(key, answer, chosen, cost, charged=False)
 
     def _fall_back(self, key: str | bytes, full_key: str, limit: Limit, cost: int, *, charge: bool) -> RateLimitResult:
@@ -118,6 +123,11 @@ class LimiterBase(ABC):
         self._outcomes.decided_locally += charge
         answer = self._local.decide(full_key, cost, limit, charge=charge)
         return self._outcomes.decided(key, answer, limit, cost, charged=charge, source="local")
+
+    def _server_answered(self) -> None:
+        """The breaker hears of it, or stays open. `_hit` is spared this call."""
+        if self._outcomes.breaker.failures:
+            self._server_is_back()
 
     def _server_is_back(self) -> None:
         self._outcomes.breaker.succeeded()
@@ -132,6 +142,7 @@ class LimiterBase(ABC):
         results: list[RateLimitResult | BaseException] = []
         for cost, answer in zip(costs, answers, strict=True):
             if not isinstance(answer, BaseException):
+                self._server_answered()
                 results.append(self._outcomes.decided(full_key, answer, self.limit, cost, charged=True))
                 continue
             try:
@@ -193,10 +204,10 @@ class LimiterBase(ABC):
 
 
 def check_cost(cost: object) -> int:
-    """The cost, or a ValueError."""
+    """The cost as a plain int, or a ValueError. What no limit can hold stands for everything above it."""
     if isinstance(cost, bool) or not isinstance(cost, int) or cost < 0:
         raise ValueError(f"cost is a whole number of units, 0 or more, got {cost!r}")
-    return cost
+    return min(int(cost), MOST_UNITS)
 
 
 def check_count(value: object, name: str, least: int) -> int:

@@ -37,12 +37,14 @@ class Denial(NamedTuple):
 class DenyCache:
     """At most `most` keys; the one that was refused longest ago goes first. Never blocks, never asks."""
 
-    __slots__ = ("_clock", "_denials", "_most")
+    __slots__ = ("_clock", "_denials", "_dropped", "_most")
 
     def __init__(self, most: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._most: Final = most
         self._clock: Final = clock
         self._denials: OrderedDict[str, Denial] = OrderedDict()
+        self._dropped: OrderedDict[str, float] = OrderedDict()
+        """When something was last given back, by key: an answer from before that may come after it."""
 
     def __len__(self) -> int:
         return len(self._denials)
@@ -70,6 +72,8 @@ class DenyCache:
         answer: Sequence[int],
     ) -> None:
         """Keep a refusal. One that refuses a smaller cost and still holds is worth more, and stays."""
+        if asked_at <= self._dropped.get(key, 0.0):
+            return  # the question was under way when something was given back
         known = self._denials.get(key)
         if known is not None and known.cost < cost and known.until > asked_at and known.limit == limit:
             return
@@ -84,6 +88,10 @@ class DenyCache:
     def drop(self, key: str) -> None:
         """The refusal may not hold any more."""
         self._denials.pop(key, None)
+        self._dropped[key] = self._clock()
+        self._dropped.move_to_end(key)
+        if len(self._dropped) > self._most:
+            self._dropped.popitem(last=False)
 
     def now(self) -> float:
         """The local clock."""

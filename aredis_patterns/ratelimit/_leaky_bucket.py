@@ -79,7 +79,8 @@ class LeakyBucketLimiter(Limiter):
         full_key = self._full_key(key)
         loop = asyncio.get_running_loop()
         due = None if patience is None else loop.time() + patience
-        result, turn = await self._enter(key, full_key, _check_unit(cost), patience)
+        cost = _check_unit(cost)
+        result, turn = await self._enter(key, full_key, cost, patience)
         while not result:
             if result.retry_after is None:
                 raise RateLimitExceeded(readable(key), result)
@@ -119,8 +120,7 @@ class LeakyBucketLimiter(Limiter):
         except UNDECIDED as error:
             outcomes.failed(error)
             return self._fall_back(key, full_key, self.limit, cost, charge=True), None
-        if outcomes.breaker.failures:
-            self._server_is_back()
+        self._server_answered()
         return self._placed(key, decision, cost), Turn(began + decision.retry_after / 1_000_000, cost, tail)
 
     def _placed(self, key: str | bytes, decision: Decision, cost: int) -> RateLimitResult:
@@ -159,6 +159,7 @@ class LeakyBucketLimiter(Limiter):
 
 
 def _check_unit(cost: int) -> int:
-    if check_cost(cost) == 0:
+    units = check_cost(cost)
+    if units == 0:
         raise ValueError("a place in a queue costs at least one unit, got 0")
-    return cost
+    return units

@@ -90,7 +90,7 @@ class Limiter(LimiterBase):
         return await self._hook.around("acquire", self._acquire(key, cost, timeout), outcome_of)
 
     async def _acquire(self, key: str | bytes, cost: int, timeout: Seconds | None) -> RateLimitResult:
-        check_cost(cost)
+        cost = check_cost(cost)
         patience = timeout_seconds(timeout)
         full_key = self._full_key(key)
         if not self._waiting.occupied(full_key):
@@ -125,6 +125,7 @@ class Limiter(LimiterBase):
                 self._outcomes.failed(answer)
                 results.append(self._fall_back(key, full_key, self.limit, cost, charge=cost > 0))
             else:
+                self._server_answered()
                 results.append(self._outcomes.decided(key, answer, self.limit, cost, charged=cost > 0))
         if not self._hook.silent:
             for result in results:
@@ -139,7 +140,8 @@ class Limiter(LimiterBase):
         """
         chosen, numbers = self._chosen(limit)
         full_key = self._full_key(key)
-        if check_cost(cost) == 0:
+        cost = check_cost(cost)
+        if cost == 0:
             return await self._peek(key, 0, limit)
         self._forget_locally(full_key)
         algorithm, most, a, b = numbers

@@ -108,24 +108,33 @@ class MultiLimiter:
             if units:
                 numbers = self.limiters[name]._default_numbers
                 algorithm, limit, a, b = numbers
-                await adjust(
-                    self._commands,
-                    state=state,
-                    algorithm=algorithm,
-                    limit=limit,
-                    a=a,
-                    b=b,
-                    units=-units,
-                    deadline=self._outcomes.deadline,
-                )
-                self.limiters[name]._forget_locally(state)
+                try:
+                    await adjust(
+                        self._commands,
+                        state=state,
+                        algorithm=algorithm,
+                        limit=limit,
+                        a=a,
+                        b=b,
+                        units=-units,
+                        deadline=self._outcomes.deadline,
+                    )
+                finally:
+                    self._given_back(name, state)
 
     async def reset(self, keys: KeysOf) -> None:
         """Forget what was counted, in all limits. One round trip; Redis errors are raised."""
         states = [state for _, state, _ in self._requests(keys, 1)]
-        await self._commands.call("UNLINK", *states, key=states[0], deadline=self._outcomes.deadline)
-        for name, state, _ in self._requests(keys, 1):
-            self.limiters[name]._forget_locally(state)
+        try:
+            await self._commands.call("UNLINK", *states, key=states[0], deadline=self._outcomes.deadline)
+        finally:
+            for name, state, _ in self._requests(keys, 1):
+                self._given_back(name, state)
+
+    def _given_back(self, name: str, state: str) -> None:
+        """Whether it was or is not known: what this process remembers may be wrong now, and waiters may fit."""
+        self.limiters[name]._forget_locally(state)
+        self.limiters[name]._waiting_changed(state)
 
     @property
     def name(self) -> str:

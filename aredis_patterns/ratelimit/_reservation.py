@@ -98,6 +98,7 @@ class Reservation:
                 self._raw_key, self._state, self._limiter.limit, self.estimate, charge=True
             )
         else:
+            self._limiter._server_answered()
             self.result = self._limiter._outcomes.decided(
                 self._raw_key, answer, self._limiter.limit, self.estimate, charged=True
             )
@@ -124,7 +125,8 @@ class Reservation:
 
     async def commit(self, actual: int) -> RateLimitResult:
         """Charge what was really used instead of the estimate; says what is left. A second time does nothing."""
-        if check_cost(actual) > LARGEST:
+        actual = check_cost(actual)
+        if actual > LARGEST:
             raise ValueError(f"the real cost is at most {LARGEST:,}, got {actual!r}")
         self.used = actual
         if not self._open:
@@ -154,7 +156,12 @@ class Reservation:
             limiter._outcomes.failed(error)
             self.result = limiter._fall_back(self._raw_key, self._state, limiter.limit, 0, charge=False)
             return self.result
+        except BaseException:
+            self._open = False
+            self._post(actual)  # cancelled before it was sent, perhaps; twice does no harm
+            raise
         self._open = False
+        limiter._server_answered()
         if not answer.allowed:
             raise ReservationExpired(self.key)
         limiter._forget_locally(self._state)

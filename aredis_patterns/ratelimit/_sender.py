@@ -12,15 +12,21 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable, Coroutine, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final, TypeAlias
 
-from aredis_patterns.exceptions import OutcomeUnknown
+from redis.exceptions import AuthenticationError, ResponseError
+
+from aredis_patterns._core.diagnosis import translate
+from aredis_patterns.exceptions import OutcomeUnknown, ServerRefused
 from aredis_patterns.ratelimit._scripts import Numbers, begin_hit, finish_hit, hit
 from aredis_patterns.types import Commands
 
 __all__ = ["Abandoned", "Sender"]
+
+_log: Final = logging.getLogger("aredis_patterns.ratelimit")
 
 MOST: Final = 40
 """Hits in one script run: enough to share its cost, few enough to hold up nobody (about a fifth of a millisecond)."""
@@ -33,29 +39,49 @@ _Hit: TypeAlias = tuple[str, int, "asyncio.Future[Sequence[int]]", Abandoned | N
 """Key, cost, who waits for the answer, and whom to tell when nobody does any more."""
 
 
+class _Here:
+    """What is under way in one event loop."""
+
+    __slots__ = ("busy", "gathered", "loop", "tasks")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop: Final = loop
+        self.gathered: Final[dict[Numbers, list[_Hit]]] = {}
+        self.tasks: Final[set[asyncio.Task[None]]] = set()
+        self.busy = 0
+        """Calls that have not been answered."""
+
+
 class Sender:
-    """The hits of one limiter, in whatever event loop it is used."""
+    """The hits of one limiter, in whatever event loops it is used, also in several at a time."""
 
     def __init__(self, commands: Commands, deadline: float, *, gathers: bool) -> None:
         self._commands: Final = commands
         self._deadline: Final = deadline
         self._gathers: Final = gathers
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._gathered: dict[Numbers, list[_Hit]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._busy = 0
+        self._latest: _Here | None = None
+        self._by_loop: Final[dict[asyncio.AbstractEventLoop, _Here]] = {}
 
-    @property
-    def alone(self) -> bool:
-        """Whether a hit now should go by itself: nobody is under way whom it could wait for in the meantime."""
-        return not (self._busy and self._gathers and asyncio.get_running_loop() is self._loop)
-
-    async def hit(self, numbers: Numbers, key: str, cost: int) -> Sequence[int]:
-        """Charge by itself, and return the four integers of a Decision."""
+    def _here(self) -> _Here:
         loop = asyncio.get_running_loop()
-        if loop is not self._loop:  # the first use, or a second loop: what gathered in the old one went with it
-            self._loop, self._gathered, self._busy = loop, {}, 0
-        self._busy += 1
+        here = self._latest
+        if here is None or here.loop is not loop:
+            here = self._by_loop.get(loop)
+            if here is None:
+                for old in [each for each in list(self._by_loop) if each.is_closed()]:
+                    self._by_loop.pop(old, None)
+                here = self._by_loop[loop] = _Here(loop)
+            self._latest = here
+        return here
+
+    def hit(self, numbers: Numbers, key: str, cost: int) -> Awaitable[Sequence[int]]:
+        """Charge, and give the four integers of a Decision: alone when nobody is under way, else with the next ones."""
+        here = self._here()
+        return self._join(here, numbers, key, cost) if here.busy and self._gathers else self._alone(numbers, key, cost)
+
+    async def _alone(self, numbers: Numbers, key: str, cost: int) -> Sequence[int]:
+        here = self._here()
+        here.busy += 1
         try:
             begun = begin_hit(self._commands, numbers, (key,), (cost,), self._deadline)
             if begun is None:
@@ -65,33 +91,30 @@ class Sender:
                 reply = await finish_hit(reply, self._commands, numbers, (key,), (cost,), self._deadline)
             return reply
         finally:
-            self._busy -= 1
+            here.busy -= 1
 
-    def join(
-        self, numbers: Numbers, key: str, cost: int, on_abandoned: Abandoned | None = None
+    def _join(
+        self, here: _Here, numbers: Numbers, key: str, cost: int, on_abandoned: Abandoned | None = None
     ) -> asyncio.Future[Sequence[int]]:
         """Charge together with those who come in the same iteration of the loop."""
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            self._loop, self._gathered, self._busy = loop, {}, 0
-        future: asyncio.Future[Sequence[int]] = loop.create_future()
-        gathered = self._gathered.get(numbers)
+        future: asyncio.Future[Sequence[int]] = here.loop.create_future()
+        gathered = here.gathered.get(numbers)
         if gathered is None:
-            gathered = self._gathered[numbers] = []
-            loop.call_soon(self._send, numbers)
+            gathered = here.gathered[numbers] = []
+            here.loop.call_soon(self._send, here, numbers)
         gathered.append((key, cost, future, on_abandoned))
         if len(gathered) >= MOST or not self._gathers:
-            self._send(numbers)
+            self._send(here, numbers)
         return future
 
     async def hit_or_give_back(self, numbers: Numbers, key: str, cost: int, on_abandoned: Abandoned) -> Sequence[int]:
         """Charge; when the caller is cancelled and was charged all the same, `on_abandoned` is told."""
-        future = self.join(numbers, key, cost, on_abandoned)
+        future = self._join(self._here(), numbers, key, cost, on_abandoned)
         try:
             return await future
         except asyncio.CancelledError:
             # The answer may have come in the very moment in which the caller was cancelled.
-            if future.done() and not future.cancelled() and future.exception() is None and future.result()[0]:
+            if future.done() and not future.cancelled() and future.exception() is None and future.result()[0] > 0:
                 on_abandoned(key, cost)
             raise
 
@@ -110,12 +133,21 @@ class Sender:
             *(self._run(numbers, some, theirs, charge) for some, theirs in chunks), return_exceptions=True
         )
         answers: list[Sequence[int] | BaseException] = []
-        for (some, _), reply in zip(chunks, replies, strict=True):
+        for (some, theirs), reply in zip(chunks, replies, strict=True):
             if isinstance(reply, BaseException):
                 answers.extend(_error_of(reply, key) for key in some)
-            else:
-                answers.extend(reply[at : at + 4] for at in range(0, len(reply), 4))
+                continue
+            for at, (key, cost) in enumerate(zip(some, theirs, strict=True)):
+                answer: Sequence[int] | BaseException = reply[4 * at : 4 * at + 4]
+                answers.append(answer if reply[4 * at] >= 0 else await self._again(numbers, key, cost))
         return answers
+
+    async def _again(self, numbers: Numbers, key: str, cost: int) -> Sequence[int] | BaseException:
+        """By itself, what failed beside others: charged nothing, and now says why."""
+        try:
+            return await self._run(numbers, (key,), (cost,), 1)
+        except Exception as error:
+            return error
 
     def _run(
         self, numbers: Numbers, keys: Sequence[str], costs: Sequence[int], charge: int
@@ -133,76 +165,102 @@ class Sender:
             deadline=self._deadline,
         )
 
-    def _send(self, numbers: Numbers) -> None:
-        gathered = self._gathered.pop(numbers, None)
+    def _send(self, here: _Here, numbers: Numbers) -> None:
+        gathered = here.gathered.pop(numbers, None)
         if not gathered:
             return
         hits = [each for each in gathered if not each[2].done()]
         if not hits:
             return
-        self._busy += 1
         keys, costs, _, _ = zip(*hits, strict=True)
-        begun = begin_hit(self._commands, numbers, keys, costs, self._deadline, at_once=True)
+        try:
+            begun = begin_hit(self._commands, numbers, keys, costs, self._deadline, at_once=True)
+        except Exception as error:  # called by the loop: nobody else would tell those who wait
+            _fail(hits, error)
+            return
+        here.busy += 1
         if begun is None:
-            self._start(hits, self._run(numbers, keys, costs, 1))
+            self._start(here, numbers, hits, self._run(numbers, keys, costs, 1))
         else:
-            begun.add_done_callback(partial(self._answered, numbers, hits))
+            begun.add_done_callback(partial(self._answered, here, numbers, hits))
 
-    def _answered(self, numbers: Numbers, hits: list[_Hit], begun: asyncio.Future[list[int] | Exception]) -> None:
-        error = begun.exception()
+    def _answered(
+        self, here: _Here, numbers: Numbers, hits: list[_Hit], begun: asyncio.Future[list[int] | Exception]
+    ) -> None:
+        error = asyncio.CancelledError() if begun.cancelled() else begun.exception()
         if error is not None:
-            self._busy -= 1
+            here.busy -= 1
             _fail(hits, error)
             return
         reply = begun.result()
         if isinstance(reply, Exception):
             keys, costs, _, _ = zip(*hits, strict=True)
-            self._start(hits, finish_hit(reply, self._commands, numbers, keys, costs, self._deadline))
+            finishing = finish_hit(reply, self._commands, numbers, keys, costs, self._deadline)
+            self._start(here, numbers, hits, finishing)
             return
-        self._busy -= 1
-        _hand_out(hits, reply)
+        here.busy -= 1
+        self._hand_out(here, numbers, hits, reply)
 
-    def _start(self, hits: list[_Hit], run: Coroutine[Any, Any, list[int]]) -> None:
-        task = asyncio.get_running_loop().create_task(self._settle(hits, run))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _start(self, here: _Here, numbers: Numbers, hits: list[_Hit], run: Coroutine[Any, Any, list[int]]) -> None:
+        task = here.loop.create_task(self._settle(here, numbers, hits, run))
+        here.tasks.add(task)
+        task.add_done_callback(here.tasks.discard)
 
-    async def _settle(self, hits: list[_Hit], run: Coroutine[Any, Any, list[int]]) -> None:
+    async def _settle(
+        self, here: _Here, numbers: Numbers, hits: list[_Hit], run: Coroutine[Any, Any, list[int]]
+    ) -> None:
         try:
             reply = await run
-        except asyncio.CancelledError:  # the loop ends
-            for _, _, future, _ in hits:
-                future.cancel()
+        except asyncio.CancelledError as error:  # the loop ends
+            _fail(hits, error)
             raise
         except Exception as error:
             _fail(hits, error)
         else:
-            _hand_out(hits, reply)
+            self._hand_out(here, numbers, hits, reply)
         finally:
-            self._busy -= 1
+            here.busy -= 1
+
+    def _hand_out(self, here: _Here, numbers: Numbers, hits: list[_Hit], reply: list[int]) -> None:
+        at = 0
+        for each in hits:
+            key, cost, future, on_abandoned = each
+            answer = reply[at : at + 4]
+            at += 4
+            if future.done():
+                if on_abandoned is not None and answer[0] > 0:
+                    _tell(on_abandoned, key, cost)
+            elif answer[0] >= 0:
+                future.set_result(answer)
+            else:  # failed without a charge: alone it hears why, and the others do not
+                here.busy += 1
+                self._start(here, numbers, [each], self._run(numbers, (key,), (cost,), 1))
 
 
-def _hand_out(hits: list[_Hit], reply: list[int]) -> None:
-    at = 0
-    for key, cost, future, on_abandoned in hits:
-        answer = reply[at : at + 4]
-        at += 4
-        if not future.done():
-            future.set_result(answer)
-        elif on_abandoned is not None and answer[0]:
-            on_abandoned(key, cost)
+def _tell(on_abandoned: Abandoned, key: str, cost: int) -> None:
+    try:
+        on_abandoned(key, cost)
+    except Exception:  # those behind it still wait for their answers
+        _log.exception("what a cancelled caller was charged could not be given back")
 
 
 def _fail(hits: list[_Hit], error: BaseException) -> None:
     for key, _, future, _ in hits:
-        if not future.done():
+        if future.done():
+            continue
+        if isinstance(error, asyncio.CancelledError):
+            future.cancel()
+        else:
             future.set_exception(_error_of(error, key))
 
 
 def _error_of(error: BaseException, key: str) -> BaseException:
     """An error of its own for each caller, about its own key."""
+    said = error.__cause__
     if isinstance(error, OutcomeUnknown):
         own: BaseException = type(error)(error.command, key, error.reason)
+    elif isinstance(error, ServerRefused) and isinstance(said, (ResponseError, AuthenticationError)):
+        own = translate(said, command="script hit", key=key)
     else:
         own = copy.copy(error)
     own.__cause__ = error

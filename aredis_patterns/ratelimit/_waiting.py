@@ -114,7 +114,7 @@ class WaitingRoom:
                 return waiter.future.result()
             raise RateLimitTimeout(key, line.last or refused or self._unknown(cost)) from None
         except asyncio.CancelledError:
-            if _was_granted(waiter.future):
+            if _was_granted(waiter.future) and _was_charged(waiter.future.result()):
                 self._give_back(full_key, cost)
             raise
         finally:
@@ -168,7 +168,8 @@ class WaitingRoom:
             others = (other for other in line.waiters if not other.future.done() and other.cost == waiter.cost)
             heir = next(others, None)
             if heir is None:
-                self._give_back(full_key, waiter.cost)
+                if _was_charged(answer):
+                    self._give_back(full_key, waiter.cost)
                 return
             waiter = heir
         waiter.future.set_result(answer)
@@ -196,6 +197,11 @@ class WaitingRoom:
 
 def _was_granted(future: asyncio.Future[RateLimitResult]) -> bool:
     return future.done() and not future.cancelled() and future.exception() is None
+
+
+def _was_charged(result: RateLimitResult) -> bool:
+    """Whether the server has counted it: an answer of a policy or of shadow mode has nothing to give back."""
+    return result.source == "redis" and not result.shadowed
 
 
 def _hopeless(waiter: _Waiter, answer: RateLimitResult, now: float) -> RateLimitExceeded | None:

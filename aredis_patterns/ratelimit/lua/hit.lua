@@ -11,8 +11,9 @@
 -- ARGV[4] b                number  of the algorithm, see its part
 -- ARGV[5] charge           0|1|2   0 looks only; 1 each by itself; 2 in line: after a refusal the rest only look
 -- ARGV[6..] costs          units   what each request needs
--- RETURN[1..] answers      integers  four for each request: allowed 0|1; remaining units after it; retry_after us until
---    the same request fits (0 allowed, -1 never); reset_after us until nothing is counted any more
+-- RETURN[1..] answers      integers  four for each request: allowed 0|1, or -1 when its key holds something else and
+--    only this one failed (a single request gets the error); remaining units after it; retry_after us until the same
+--    request fits (0 allowed, -1 never); reset_after us until nothing is counted any more
 -- READ-ONLY no
 -- REPLAY-SAFE no
 --
@@ -31,7 +32,14 @@ local look, take = algorithm.look, algorithm.take
 local answers = {}
 for i = 1, #states do
   local key, cost = states[i], tonumber(costs[i])
-  local allowed, remaining, retry_after, reset_after, mended, s1, s2, s3 = look(key, now, limit, a, b, cost)
+  local able, allowed, remaining, retry_after, reset_after, mended, s1, s2, s3 =
+    pcall(look, key, now, limit, a, b, cost)
+  if not able then
+    if #states == 1 then
+      error(allowed)
+    end
+    allowed, remaining, retry_after, reset_after, mended = nil, 0, 0, 0, false
+  end
   if charge > 0 and cost > 0 and (allowed or mended) then
     remaining, reset_after = take(key, now, limit, a, b, allowed and cost or 0, mended, s1, s2, s3)
   end
@@ -39,6 +47,7 @@ for i = 1, #states do
     charge = 0
   end
   local n = 4 * i
-  answers[n - 3], answers[n - 2], answers[n - 1], answers[n] = allowed and 1 or 0, remaining, retry_after, reset_after
+  answers[n - 3] = able and (allowed and 1 or 0) or -1
+  answers[n - 2], answers[n - 1], answers[n] = remaining, retry_after, reset_after
 end
 return {unpack(answers)}
