@@ -17,9 +17,11 @@ from aredis_patterns.exceptions import ScoreRangeError, WindowClosed
 from aredis_patterns.leaderboards._checks import check_score
 from aredis_patterns.leaderboards._keys import BoardKeys
 from aredis_patterns.leaderboards._options import BoardOptions, Keep, Order, Ranking, Ties
-from aredis_patterns.leaderboards._records import MemberData, Update
+from aredis_patterns.leaderboards._records import MemberData, Update, read_update
+from aredis_patterns.leaderboards._rules import Rules
 from aredis_patterns.leaderboards._scripts import write_plain, write_score
-from aredis_patterns.leaderboards._standings import Board, Rules
+from aredis_patterns.leaderboards._sharing import SharedReads
+from aredis_patterns.leaderboards._standings import Board
 from aredis_patterns.leaderboards._upkeep import Upkeep
 from aredis_patterns.leaderboards._windows import Target, Window, Windows
 from aredis_patterns.pipelining import lane_of
@@ -133,6 +135,7 @@ class Leaderboard(Upkeep[M]):
             layout=layout,
             channel=keys.channel() if live else "",
             windows=Windows(keys, layout, windows, tz=tz, retention=retention, ttl=ttl),
+            shared=SharedReads(),
             deadline=to_seconds(deadline, "deadline"),
         )
         super().__init__(rules, max_size)
@@ -272,9 +275,9 @@ class Leaderboard(Upkeep[M]):
         self._writes += 1
         words = answer.split()
         if len(words) == 5:
-            update = _update_of(words)
+            update = read_update(words)
         else:
-            updates = [_update_of(words[at : at + 5]) for at in range(0, len(words), 5)]
+            updates = [read_update(words[at : at + 5]) for at in range(0, len(words), 5)]
             update = updates[0]._replace(windows=dict(zip(self._rules.windows.names, updates, strict=True)))
         self._applied += update.applied
         return update
@@ -295,9 +298,3 @@ class Leaderboard(Upkeep[M]):
         if day > windows.today() + timedelta(days=1):
             raise ValueError(f"at= must not be in the future, got {at!r}")
         return day
-
-
-def _update_of(words: list[bytes]) -> Update:
-    rank, previous, score, before, applied = words
-    old = None if before == b"-" else float(before)
-    return Update(int(rank) or None, int(previous) or None, float(score), old, applied == b"1")

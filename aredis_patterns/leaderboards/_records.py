@@ -7,7 +7,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar, overload
 
 from aredis_patterns._core.tables import Cell, Table
 
-__all__ = ["Entry", "MemberData", "Page", "RankChange", "Standings", "Update"]
+__all__ = ["Entry", "MemberData", "Page", "RankChange", "Standings", "Update", "read_update"]
 
 MemberData: TypeAlias = dict[str, Any]
 """What is remembered of a member: a JSON object."""
@@ -45,6 +45,13 @@ class Update(NamedTuple):
     def improved(self) -> bool:
         """Whether the member is new on the board or has a better rank now."""
         return self.rank is not None and (self.previous_rank is None or self.rank < self.previous_rank)
+
+
+def read_update(words: list[bytes]) -> Update:
+    """What the scripts say of one window: rank, previous rank, score, previous score, applied."""
+    rank, previous, score, before, applied = words
+    old = None if before == b"-" else float(before)
+    return Update(int(rank) or None, int(previous) or None, float(score), old, applied == b"1")
 
 
 class RankChange(NamedTuple, Generic[T]):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from itertools import count as count_from
 from itertools import repeat
 from typing import Any, Final, Generic
@@ -17,42 +17,23 @@ from typing import Any, Final, Generic
 from aredis_patterns._core.checks import check_whole
 from aredis_patterns._core.codecs import JSONCodec
 from aredis_patterns._core.durations import to_seconds
-from aredis_patterns._core.members import M, MemberCodec
+from aredis_patterns._core.members import M
 from aredis_patterns.leaderboards._checks import check_score
 from aredis_patterns.leaderboards._cursor import read_cursor, write_cursor
-from aredis_patterns.leaderboards._options import Order, Ranking
+from aredis_patterns.leaderboards._options import Ranking
 from aredis_patterns.leaderboards._records import Entry, MemberData, Page, RankChange, Standings
+from aredis_patterns.leaderboards._rules import Rules
 from aredis_patterns.leaderboards._scripts import Rows, find_members, read_rows
 from aredis_patterns.leaderboards._watch import watch
-from aredis_patterns.leaderboards._windows import Window, Windows
-from aredis_patterns.pipelining import ClientCommands
+from aredis_patterns.leaderboards._windows import Window
 from aredis_patterns.types import Seconds
 
-__all__ = ["Board", "Rules"]
+__all__ = ["Board"]
 
 _JSON: Final[JSONCodec[MemberData]] = JSONCodec()
 _new_entry: Final[Any] = tuple.__new__  # a third of the time of Entry(...), ten times per page
 _ENTRY: Final = repeat(Entry)
 _NONE: Final = repeat(None)
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What all windows of a board have in common."""
-
-    commands: ClientCommands
-    members: MemberCodec
-    order: Order
-    ranking: Ranking
-    layout: str
-    channel: str
-    windows: Windows
-    deadline: float
-
-    @property
-    def plain(self) -> bool:
-        """Whether Redis' own commands answer."""
-        return self.ranking == "ordinal" and not self.layout
 
 
 class Board(Generic[M]):
@@ -61,6 +42,10 @@ class Board(Generic[M]):
     Each verb is one round trip and a consistent snapshot. Ranks begin at 1 for the best. Which day "now" is in is the
     client's question, asked with the server's clock as it was last seen; which day a *write* counts for is decided by
     the server. A window that nobody wrote to is an empty board.
+
+    Many callers in one process who ask the same at the same time (`get_top`, a page by its number, `between`,
+    `score_at_percentile`) share one command. Only those who asked before it was sent: an answer is never older than its
+    question.
     """
 
     def __init__(self, rules: Rules, window: Window, day: date | None) -> None:
@@ -109,13 +94,10 @@ class Board(Generic[M]):
     async def get_top(self, count: int = 10) -> Standings[M]:
         """The best `count` members. O(log n + count)."""
         check_whole(count, "count", 1)
-        rules, keys = self._rules, self._keys
+        rules, key = self._rules, self._keys[0]
         if rules.plain:
-            reverse = ("REV",) if rules.order == "desc" else ()
-            arguments = (keys[0], 0, count - 1, *reverse, "WITHSCORES")
-            rows = await rules.commands.call("ZRANGE", *arguments, key=keys[0], deadline=rules.deadline)
-            return Standings(self._entries(rows, 0, 1, ()))
-        return Standings(self._entries_of(await self._read("place", count, 0.0)))
+            return await rules.shared.read(("top", key, count), partial(self._plain_top, key, count))
+        return Standings(self._entries_of(await self._read_shared("place", count, 0)))
 
     async def get_around_user(self, member: M, count: int = 5) -> Standings[M]:
         """The member with `count` neighbours on each side: always 2 * count + 1 rows, or the whole board.
@@ -136,7 +118,7 @@ class Board(Generic[M]):
         check_whole(size, "size", 1)
         check_whole(number, "number", 1)
         if cursor is None:
-            found = await self._read("place", size, (number - 1) * size)
+            found = await self._read_shared("place", size, (number - 1) * size)
         else:
             found = await self._read("after", size, *read_cursor(cursor))
         return Page(
@@ -157,7 +139,7 @@ class Board(Generic[M]):
         highest = math.inf if high is None else check_score(high, "high")
         if lowest > highest:
             raise ValueError(f"low must not be above high, got {low!r} and {high!r}")
-        found = await self._read("between", limit, lowest, highest)
+        found = await self._read_shared("between", limit, lowest, highest)
         return Page(self._entries_of(found), total=found.matching)
 
     async def percentile(self, member: M) -> float | None:
@@ -183,7 +165,7 @@ class Board(Generic[M]):
         """
         if not 0 <= check_score(percent, "percent") <= 100:
             raise ValueError(f"percent is 0 to 100, got {percent!r}")
-        found = await self._read("percentile", 1, float(percent))
+        found = await self._read_shared("percentile", 1, float(percent))
         return float(found.rows[1]) if found.rows else None
 
     async def size(self) -> int:
@@ -218,6 +200,18 @@ class Board(Generic[M]):
         self._rules.members.encode(member)
         seconds = to_seconds(poll, "poll")
         return watch(self._rules.commands.client, self._rules.channel, lambda: self.get_entry(member), member, seconds)
+
+    async def _plain_top(self, key: str, count: int) -> Standings[M]:
+        rules = self._rules
+        reverse = ("REV",) if rules.order == "desc" else ()
+        arguments = (key, 0, count - 1, *reverse, "WITHSCORES")
+        rows = await rules.commands.call("ZRANGE", *arguments, key=key, deadline=rules.deadline)
+        return Standings(self._entries(rows, 0, 1, ()))
+
+    async def _read_shared(self, mode: str, count: int, where: float, bound: bytes | float = b"") -> Rows:
+        """`_read` for questions that many ask alike. Rows are shared, entries are made for each: data can be changed."""
+        question = (self._keys[0], mode, count, where, bound)
+        return await self._rules.shared.read(question, partial(self._read, mode, count, where, bound))
 
     async def _read(self, mode: str, count: int, where: bytes | float, bound: bytes | float = b"") -> Rows:
         rules, keys = self._rules, self._keys

@@ -14,8 +14,9 @@ from aredis_patterns._core.durations import to_milliseconds
 from aredis_patterns._core.members import M
 from aredis_patterns.exceptions import ScoreRangeError
 from aredis_patterns.leaderboards._checks import check_score
+from aredis_patterns.leaderboards._rules import Rules
 from aredis_patterns.leaderboards._scripts import merge_boards, remove_members
-from aredis_patterns.leaderboards._standings import Board, Rules
+from aredis_patterns.leaderboards._standings import Board
 from aredis_patterns.types import Seconds
 
 __all__ = ["Upkeep"]
