@@ -14,16 +14,14 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aredis_patterns.exceptions import DecodeError, ServerRefused, WireClosed
 from aredis_patterns.pipelining import ListenerSubscription
+from aredis_patterns.pubsub._operations import Operations
 from aredis_patterns.pubsub._pacing import Pacer
 from aredis_patterns.pubsub._positions import Position, Stored, TopicEntry, read_live
 
 if TYPE_CHECKING:
     from aredis_patterns.pipelining import Listener
 
-__all__ = ["POLL", "WINDOW", "Reader", "TopicFeed"]
-
-WINDOW: Final = 1024
-"""Publications of one process and topic that may be under way at a time; the server remembers as many."""
+__all__ = ["POLL", "Reader", "TopicFeed"]
 
 POLL: Final = 0.5
 """Seconds between two looks when nobody may listen to the channel."""
@@ -86,8 +84,7 @@ class TopicFeed:
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.producer: Final = secrets.token_hex(8)
-        self.operation = 0
-        self.publishing: Final = asyncio.Semaphore(WINDOW)
+        self.operations: Final = Operations()
         self.readers: dict[Reader, None] = {}
         self._confirmed = False
         self._run: Run | None = None

@@ -8,11 +8,11 @@ from functools import partial
 from typing import Final
 
 from aredis_patterns.exceptions import TopicFull
+from aredis_patterns.pubsub._operations import WINDOW
 from aredis_patterns.pubsub._positions import EntryId, parse_id
 from aredis_patterns.pubsub._scripts import topic_publish
 from aredis_patterns.pubsub._surely import surely
 from aredis_patterns.pubsub._topic_core import TopicCore
-from aredis_patterns.pubsub._topic_feed import WINDOW
 from aredis_patterns.types import Key
 
 __all__ = ["Publication", "TopicLimits", "TopicPublisher"]
@@ -48,8 +48,8 @@ class TopicPublisher:
         """Append bodies as one operation; the first of them. One round trip."""
         limits = self._limits
         core, keys, feed = self._core, self._core.keys, self._core.feed()
-        async with feed.publishing:
-            feed.operation += 1
+        operation = await feed.operations.begin()
+        try:
             call = partial(
                 topic_publish,
                 core.commands,
@@ -59,7 +59,7 @@ class TopicPublisher:
                 dedup=keys.counter if dedup_id is None else keys.dedup(dedup_id),
                 durables=keys.durables,
                 floors=keys.floors,
-                operation=feed.operation,
+                operation=operation,
                 remember=WINDOW,
                 dedup_ttl=0 if dedup_id is None else limits.dedup_window,
                 maxlen=limits.maxlen,
@@ -72,6 +72,8 @@ class TopicPublisher:
                 deadline=deadline,
             )
             done = await surely(call)
+        finally:
+            feed.operations.end(operation)
         if not done.status:
             raise TopicFull(core.name, done.number)
         return Publication(parse_id(done.id.encode()), done.number, done.status == 2)
