@@ -68,18 +68,26 @@ class Delivery(Generic[T]):
 
     async def ack(self) -> bool:
         """Done: it will not be delivered again by this subscription."""
+        if self._given_away():
+            return False
         return self._now("acked", (await self._settler.settle([self], ""))[0])
 
     async def nack(self, delay: Seconds = 0.0) -> bool:
         """Try again, in so many seconds, perhaps elsewhere."""
+        if self._given_away():
+            return False
         return self._now("nacked", await self._settler.reschedule(self, timeout_seconds(delay, "delay")))
 
     async def reject(self, reason: str = "rejected") -> bool:
         """Never try again: it goes to the dead letters of the subscription."""
+        if self._given_away():
+            return False
         return self._now("rejected", (await self._settler.settle([self], reason or "rejected"))[0])
 
     async def extend(self) -> bool:
         """Still at work: hold it for another `ack_wait` from now on."""
+        if self._given_away():
+            return False
         held = await self._settler.reschedule(self, None)
         if not held:
             self.state = "lost"
@@ -105,6 +113,10 @@ class Delivery(Generic[T]):
             await self.nack()
         else:  # cancelled: this process is going away, or the caller is
             self.release()
+
+    def _given_away(self) -> bool:
+        # The next delivery of what was released has the same count as ours: the server could not tell us apart.
+        return self.state == "released"
 
     def _now(self, state: State, done: bool) -> bool:
         self.state = state if done else "lost"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 import random
 import secrets
 from collections import deque
@@ -14,7 +15,7 @@ from typing import Any, Final, Generic, Self, TypeVar, cast
 from redis.exceptions import ConnectionError, TimeoutError
 
 from aredis_patterns._core.backoff import exponential
-from aredis_patterns.exceptions import ServerRefused, WireClosed
+from aredis_patterns.exceptions import OutcomeUnknown, ServerRefused, ServerUnavailable, WireClosed
 from aredis_patterns.pubsub._delivery import Delivery
 from aredis_patterns.pubsub._durable_calls import DurableCalls, DurableOptions
 from aredis_patterns.pubsub._events import Gap, Gaps
@@ -94,7 +95,9 @@ class Durable(Generic[ItemT_co]):
         return self
 
     async def _register(self, start: ParsedStart) -> None:
-        """See that the subscription exists. It keeps its place when it does."""
+        """See that the subscription exists. It keeps its place when it does, and then `start` means nothing."""
+        if (await self._calls.fetch(0)).status:
+            return
         position, whole = await self._core.locate(start)
         await self._calls.fetch(0, create_at=position)
         if not whole:
@@ -141,10 +144,11 @@ class Durable(Generic[ItemT_co]):
     async def ack_many(self, deliveries: Sequence[Delivery[Any]]) -> list[bool]:
         """Acknowledge several at once: one round trip. See `Delivery.ack`."""
         held = list(deliveries)
-        done = await self._calls.settle(held, "") if held else []
-        for delivery, settled in zip(held, done, strict=True):
+        ours = [delivery for delivery in held if delivery.state != "released"]
+        done = await self._calls.settle(ours, "") if ours else []
+        for delivery, settled in zip(ours, done, strict=True):
             delivery.state = "acked" if settled else "lost"
-        return done
+        return [delivery.state == "acked" for delivery in held]
 
     async def _something(self) -> None:
         if self._ended:
@@ -216,7 +220,8 @@ class Durable(Generic[ItemT_co]):
             else:
                 self._ready.append(Delivery(self._calls, entry, handed.attempt))
         if unreadable:
-            await self._calls.settle(unreadable, "undecodable")
+            with contextlib.suppress(OutcomeUnknown, ServerUnavailable):  # then they come again, and are given up then
+                await self._calls.settle(unreadable, "undecodable")
 
     async def _sleep_until(self, next_due: int) -> None:
         longest = self._sleep if next_due < 0 else min(self._sleep, next_due / 1000)

@@ -85,12 +85,14 @@ class DurableCalls:
             attempts=keys.attempts,
             dead=keys.dead,
             floors=self._core.keys.floors,
+            durables=self._core.keys.durables,
             name=self._name,
             settled=_named(deliveries),
             reason=reason,
             max_unacked=self._options.max_unacked,
             channel=self._channel,
             sharded=self._core.sharded,
+            inactive_after=self._options.inactive_after,
         )
         return [code != 0 for code in await surely(call)]
 
@@ -104,12 +106,18 @@ class DurableCalls:
             state=keys.state,
             leases=keys.leases,
             attempts=keys.attempts,
+            order=keys.order,
+            dead=keys.dead,
+            floors=self._core.keys.floors,
+            durables=self._core.keys.durables,
             settled=_named([delivery]),
             delay=ms,
             uncounted=False,
             wake=delay is not None,
             channel=self._channel,
             sharded=self._core.sharded,
+            name=self._name,
+            inactive_after=self._options.inactive_after,
         )
         return (await surely(call))[0] == 1
 
@@ -121,12 +129,18 @@ class DurableCalls:
             state=keys.state,
             leases=keys.leases,
             attempts=keys.attempts,
+            order=keys.order,
+            dead=keys.dead,
+            floors=self._core.keys.floors,
+            durables=self._core.keys.durables,
             settled=_named(deliveries),
             delay=0,
             uncounted=True,
             wake=True,
             channel=self._channel,
             sharded=self._core.sharded,
+            name=self._name,
+            inactive_after=self._options.inactive_after,
         )
 
     def parse(self, id: str) -> EntryId:

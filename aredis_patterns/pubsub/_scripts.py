@@ -169,17 +169,19 @@ async def durable_settle(
     attempts: str,
     dead: str,
     floors: str,
+    durables: str,
     name: str,
     settled: str,
     reason: str,
     max_unacked: int,
     channel: str,
     sharded: bool,
+    inactive_after: int,
     deadline: float | None = None,
 ) -> list[int]:
     """See lua/durable_settle.lua. One round trip."""
-    keys = [stream, state, leases, order, attempts, dead, floors]
-    args: list[Encodable] = [name, settled, reason, max_unacked, channel, int(sharded)]
+    keys = [stream, state, leases, order, attempts, dead, floors, durables]
+    args: list[Encodable] = [name, settled, reason, max_unacked, channel, int(sharded), inactive_after]
     codes: list[int] = (await _DURABLE_SETTLE(commands, keys=keys, args=args, deadline=deadline))[0]
     return codes
 
@@ -190,19 +192,24 @@ async def durable_reschedule(
     state: str,
     leases: str,
     attempts: str,
+    order: str,
+    dead: str,
+    floors: str,
+    durables: str,
     settled: str,
     delay: int,
     uncounted: bool,
     wake: bool,
     channel: str,
     sharded: bool,
+    name: str,
+    inactive_after: int,
     deadline: float | None = None,
 ) -> list[int]:
     """See lua/durable_reschedule.lua. One round trip."""
-    args: list[Encodable] = [settled, delay, int(uncounted), int(wake), channel, int(sharded)]
-    codes: list[int] = (
-        await _DURABLE_RESCHEDULE(commands, keys=[state, leases, attempts], args=args, deadline=deadline)
-    )[0]
+    keys = [state, leases, attempts, order, dead, floors, durables]
+    args: list[Encodable] = [settled, delay, int(uncounted), int(wake), channel, int(sharded), name, inactive_after]
+    codes: list[int] = (await _DURABLE_RESCHEDULE(commands, keys=keys, args=args, deadline=deadline))[0]
     return codes
 
 
@@ -212,13 +219,20 @@ def post_reschedule(
     state: str,
     leases: str,
     attempts: str,
+    order: str,
+    dead: str,
+    floors: str,
+    durables: str,
     settled: str,
     delay: int,
     uncounted: bool,
     wake: bool,
     channel: str,
     sharded: bool,
+    name: str,
+    inactive_after: int,
 ) -> None:
     """See lua/durable_reschedule.lua. Synchronous, behind everything sent before; nobody hears the answer."""
-    args: list[Encodable] = [settled, delay, int(uncounted), int(wake), channel, int(sharded)]
-    _DURABLE_RESCHEDULE.post(commands, keys=[state, leases, attempts], args=args)
+    keys = [state, leases, attempts, order, dead, floors, durables]
+    args: list[Encodable] = [settled, delay, int(uncounted), int(wake), channel, int(sharded), name, inactive_after]
+    _DURABLE_RESCHEDULE.post(commands, keys=keys, args=args)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from aredis_patterns import Delivery, DurableInfo, EmbeddedServer, Gap, JSONCodec, Topic, TopicFull
+from aredis_patterns import Delivery, DurableInfo, EmbeddedServer, Gap, JSONCodec, ServerUnavailable, Topic, TopicFull
 from aredis_patterns.pipelining import lane_of
 from aredis_patterns.testing import FaultProxy, assert_round_trips, cancel_everywhere
 
@@ -480,3 +480,91 @@ async def test_several_tasks_may_read_one_durable(redis_client: Redis, namespace
         await until(lambda: len(got) == 200)
         assert sorted(got) == list(range(200))
     await asyncio.gather(*tasks)
+
+
+async def test_a_durable_that_is_at_work_does_not_expire(redis_client: Redis, namespace: str) -> None:
+    topic = Topic(redis_client, "t", namespace=namespace)
+    keys = topic._core.keys
+    await topic.publish_many(range(3))
+    async with topic.durable("d", start="all", ack_wait=60, inactive_after=60, prefetch=2) as durable:
+        first, second = await take(durable, 2)
+        for work in (first.extend, second.ack):
+            for key in (keys.durable("d").state, keys.durable("d").leases, keys.floors, keys.durables):
+                await redis_client.pexpire(key, 5_000)  # as if nobody had fetched for long
+            assert await work()
+            for key in (keys.durable("d").state, keys.durable("d").leases, keys.floors, keys.durables):
+                assert await redis_client.pttl(key) > 30_000
+        assert await first.ack()
+        assert await settle_all(durable, 1) == [2]
+
+
+async def test_durables_that_nobody_came_back_to_leave_no_trace(redis_client: Redis, namespace: str) -> None:
+    topic = Topic(redis_client, "t", namespace=namespace)
+    keys = topic._core.keys
+    async with topic.durable("live"):
+        for number in range(3):
+            async with topic.durable(f"gone {number}", ack_wait=0.02, inactive_after=0.02):
+                pass
+        await asyncio.sleep(0.05)
+        async with topic.durable("live"):
+            assert await redis_client.zrange(keys.durables, 0, -1) == [b"live"]
+            assert await redis_client.hkeys(keys.floors) == [b"live"]
+
+
+async def test_where_an_existing_durable_would_have_begun_is_no_gap(redis_client: Redis, namespace: str) -> None:
+    topic = Topic(redis_client, "t", namespace=namespace, maxlen=3)
+    trimmed = str((await topic.publish_many(range(10)))[0].id)
+    async with topic.durable("d", start=trimmed) as durable:
+        gap, delivery = await take(durable, 2)
+        assert (gap, delivery.data) == (Gap("trimmed", None, "t"), 7)
+        assert await delivery.ack()
+    async with topic.durable("d", start=trimmed) as durable:
+        assert await settle_all(durable, 2) == [8, 9]
+
+
+async def test_what_was_released_is_not_settled_by_whom_it_left(client: Redis, namespace: str) -> None:
+    topic = Topic(client, "t", namespace=namespace)
+    async with topic.durable("d") as one, topic.durable("d") as two:
+        await topic.publish("work")
+        (first,) = await take(one, 1)
+        first.release()
+        (second,) = await take(two, 1)
+        assert first.attempt == second.attempt == 1  # the server cannot tell them apart
+        assert not await first.ack()
+        assert not await first.nack()
+        assert not await first.reject()
+        assert not await first.extend()
+        assert await one.ack_many([first]) == [False]
+        assert (await topic.info()).durables == (DurableInfo("d", 0, 1, 0),)
+        assert await second.ack()
+
+
+async def test_a_message_that_cannot_be_read_while_the_network_fails_ends_nothing(
+    through_proxy: Redis, fault_proxy: FaultProxy, redis_client: Redis, namespace: str
+) -> None:
+    anything = Topic(redis_client, "t", namespace=namespace)
+    strict = Topic(through_proxy, "t", namespace=namespace, codec=JSONCodec(int))
+    async with strict.durable("d", ack_wait=0.1) as durable:
+        durable._calls.settle = _fails_once(durable._calls.settle)
+        await anything.publish_many(["one", 2])
+        items = await take(durable, 2)
+        assert items[0] == Gap("undecodable", 1, "t")
+        assert items[1].data == 2
+        assert await items[1].ack()
+        assert await take(durable, 1) == [Gap("undecodable", 1, "t")]  # it came again
+        await until(lambda: _dead(strict))
+
+
+def _fails_once(settle: Any) -> Any:
+    failures = [ServerUnavailable("nobody is there")]
+
+    async def settle_or_fail(*args: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await settle(*args)
+
+    return settle_or_fail
+
+
+async def _dead(topic: Topic[Any]) -> bool:
+    return len(await topic.dead_letters("d")) == 1

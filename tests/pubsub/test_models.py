@@ -67,13 +67,14 @@ class Scripts:
         return Fetch(missed, given_up, next_due, [(id.decode(), number, attempt) for id, number, attempt, _ in batch])
 
     def settle(self, id: str, attempt: int, reason: str) -> int:
-        keys = [self.topic.stream, *asdict(self.keys).values(), self.topic.floors]
-        args = ["d", f"{id} {attempt}", reason, MAX_UNACKED, self.topic.channel, 0]
+        keys = [self.topic.stream, *asdict(self.keys).values(), self.topic.floors, self.topic.durables]
+        args = ["d", f"{id} {attempt}", reason, MAX_UNACKED, self.topic.channel, 0, 60_000]
         return int(self.run("durable_settle", keys, args, 0)[0][0])
 
     def reschedule(self, id: str, attempt: int, delay: int, uncounted: bool, now: int) -> int:
-        keys = [self.keys.state, self.keys.leases, self.keys.attempts]
-        args = [f"{id} {attempt}", delay, int(uncounted), 1, self.topic.channel, 0]
+        theirs, topic = self.keys, self.topic
+        keys = [theirs.state, theirs.leases, theirs.attempts, theirs.order, theirs.dead, topic.floors, topic.durables]
+        args = [f"{id} {attempt}", delay, int(uncounted), 1, topic.channel, 0, "d", 60_000]
         answers = [self.run("durable_reschedule", keys, args, now)[0][0] for _ in range(2)]
         assert answers[0] == answers[1]
         return int(answers[0])

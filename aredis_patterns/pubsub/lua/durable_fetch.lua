@@ -162,6 +162,11 @@ if status == 1 then
   local earliest = redis.call('ZRANGE', leases, 0, 0, 'WITHSCORES')[2]
   next_due = earliest and math.max(0, tonumber(earliest) - now) or -1
   local lowest = redis.call('ZRANGE', order, 0, 0, 'WITHSCORES')[2]
+  -- Those that nobody came back to are forgotten, a few at a time: names may be new ones every day.
+  for _, gone in ipairs(redis.call('ZRANGE', durables, '-inf', digits(now), 'BYSCORE', 'LIMIT', 0, 8)) do
+    redis.call('ZREM', durables, gone)
+    redis.call('HDEL', floors, gone)
+  end
   redis.call('HSET', floors, name, digits(lowest or number + 1))
   redis.call('ZADD', durables, digits(now + inactive_after), name)
   redis.call('PEXPIRE', floors, digits(inactive_after), 'NX')

@@ -10,12 +10,14 @@
 -- KEYS[5] attempts        hash    <ns>:topic:{<name>}:to:<durable>:attempts  id -> deliveries, where not one
 -- KEYS[6] dead            stream  <ns>:topic:{<name>}:to:<durable>:dead      given up: n, a attempts, r reason, d data
 -- KEYS[7] floors          hash    <ns>:topic:{<name>}:floors                 durable -> number, below needs nothing
+-- KEYS[8] durables        zset    <ns>:topic:{<name>}:durables               durables, score: expires at, in ms
 -- ARGV[1] name            text    of the durable
 -- ARGV[2] settled         text    "<id> <attempt> <id> <attempt> ..."
 -- ARGV[3] reason          text    why they are given up; empty: they are acknowledged
 -- ARGV[4] max_unacked     units   consumers that wait because so many are out are woken
 -- ARGV[5] channel         text    where to wake them
 -- ARGV[6] sharded         0|1     1: SPUBLISH
+-- ARGV[7] inactive_after  ms      whoever settles is there: the subscription lives on, although nobody fetches
 -- RETURN[1] codes         list    0 another consumer has it, 1 settled, 2 settled before
 -- READ-ONLY no
 -- REPLAY-SAFE yes
@@ -27,12 +29,14 @@ local order = KEYS[4]
 local attempts = KEYS[5]
 local dead = KEYS[6]
 local floors = KEYS[7]
+local durables = KEYS[8]
 local name = ARGV[1]
 local settled = ARGV[2]
 local reason = ARGV[3]
 local max_unacked = tonumber(ARGV[4])
 local channel = ARGV[5]
 local sharded = tonumber(ARGV[6])
+local inactive_after = tonumber(ARGV[7])
 
 local MOST_DEAD = 1000
 
@@ -73,6 +77,18 @@ if any then
   local lowest = redis.call('ZRANGE', order, 0, 0, 'WITHSCORES')[2]
   if redis.call('HEXISTS', floors, name) == 1 and (lowest or number) then
     redis.call('HSET', floors, name, string.format('%.0f', lowest or number + 1))
+  end
+  if redis.call('PTTL', state) < inactive_after / 2 then
+    local time = redis.call('TIME')
+    local expires = time[1] * 1000 + math.floor(time[2] / 1000) + inactive_after
+    redis.call('ZADD', durables, 'XX', string.format('%.0f', expires), name)
+    redis.call('PEXPIRE', state, inactive_after)
+    redis.call('PEXPIRE', leases, inactive_after)
+    redis.call('PEXPIRE', order, inactive_after)
+    redis.call('PEXPIRE', attempts, inactive_after)
+    redis.call('PEXPIRE', dead, inactive_after)
+    redis.call('PEXPIRE', floors, inactive_after, 'GT')
+    redis.call('PEXPIRE', durables, inactive_after, 'GT')
   end
   if was_full then
     redis.pcall(sharded == 1 and 'SPUBLISH' or 'PUBLISH', channel, '')
