@@ -109,14 +109,25 @@ class Listening(Generic[T]):
             if inspect.isawaitable(answer):
                 await answer
             self.handled += 1
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # Nobody cancelled us: something that the handler waited for was. That must not end the listening in silence.
+            cause = RuntimeError("the handler was cancelled from within")
+            cause.__cause__ = error
+            await self._report(cause, event)
         except Exception as error:
-            self.failed += 1
-            if self._on_error is None:
-                _log.exception("the handler of %r failed", event.channel)
-            else:
-                await self._tell(self._on_error, error, event)
+            await self._report(error, event)
         finally:
             self._free.release()
+
+    async def _report(self, error: Exception, event: Event[T]) -> None:
+        self.failed += 1
+        if self._on_error is None:
+            _log.error("the handler of %r failed", event.channel, exc_info=error)
+        else:
+            await self._tell(self._on_error, error, event)
 
     async def _tell(self, hook: Callable[..., Awaitable[object] | None] | None, *args: object) -> None:
         if hook is None:

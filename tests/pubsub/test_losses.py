@@ -220,3 +220,23 @@ async def test_closing_a_listening_waits_for_its_handlers(redis_client: Redis, n
             await listening.aclose()
             await listening.aclose()
     assert ended == ["a", "a"]
+
+
+async def test_a_handler_that_is_cancelled_from_within_does_not_end_the_listening(
+    client: Redis, namespace: str
+) -> None:
+    """What a handler waits for may be cancelled by others: that is its failure, and not the end."""
+    pubsub, got, errors = PubSub(client, namespace=namespace), list[int](), list[Exception]()
+
+    async def handle(event: Event[int]) -> None:
+        got.append(event.data)
+        if event.data == 1:
+            other = asyncio.ensure_future(asyncio.sleep(60))
+            other.cancel()
+            await other
+
+    async with await pubsub.listen("c", handle, on_error=lambda error, event: errors.append(error)) as listening:
+        await pubsub.publish("c", 1)
+        await pubsub.publish("c", 2)
+        await until(lambda: got == [1, 2])
+        assert (listening.failed, [type(error) for error in errors]) == (1, [RuntimeError])
