@@ -50,6 +50,7 @@ class Position(NamedTuple):
 
 
 BEGINNING: Final = Position(EntryId(0, 0), 0)
+BEHIND_ALL: Final = EntryId(_LARGEST, _LARGEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +118,10 @@ def parse_start(start: StartAt) -> ParsedStart:
 def parse_position(text: str) -> Position:
     """`entry.position` or an id. ValueError for anything else: it may come from a client of yours."""
     found = _POSITION.fullmatch(text)
-    if found is None or max(int(found[1]), int(found[2])) > _LARGEST:
+    id = EntryId(int(found[1]), int(found[2])) if found else BEHIND_ALL
+    if found is None or max(id) > _LARGEST or id == BEHIND_ALL:  # nothing can be behind the last: XRANGE refuses it
         raise ValueError(f'start is "new", "all", Last(n), a position, an id or a datetime, got {text!r}')
-    number = None if found[3] is None else int(found[3])
-    return Position(EntryId(int(found[1]), int(found[2])), number)
+    return Position(id, None if found[3] is None else int(found[3]))
 
 
 def parse_id(raw: bytes) -> EntryId:

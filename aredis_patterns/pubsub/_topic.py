@@ -59,7 +59,7 @@ class Topic(Generic[T]):
         client: any `redis.asyncio` client, pipelined or stock. It is never closed here.
         name: of the topic. Topics of the same namespace and name are the same.
         maxlen: most messages kept (above 1000 a few dozen more may be, because whole nodes are dropped); None: no limit.
-        max_age: how long messages are kept, approximately; None: any age.
+        max_age: how long messages are kept, approximately; None: any age. Not with `retention="interest"`.
         retention: see `Retention`.
         dedup_window: how long a `dedup_id` is remembered.
         buffer: most messages that one subscriber holds here; the rest waits in the topic.
@@ -115,6 +115,8 @@ class Topic(Generic[T]):
     ) -> None:
         if retention not in get_args(Retention):
             raise ValueError(f"retention is one of {', '.join(get_args(Retention))}, got {retention!r}")
+        if retention == "interest" and max_age is not None:
+            raise ValueError('retention="interest" keeps what is needed, however old: it goes without max_age')
         self.maxlen: Final = None if maxlen is None else _positive(maxlen, "maxlen")
         self.retention: Final[Retention] = retention
         self.buffer: Final = _positive(buffer, "buffer")
@@ -255,7 +257,10 @@ class Topic(Generic[T]):
         return await read_dead_letters(self._core, durable, _positive(count, "count"))
 
     async def remove_durable(self, name: str) -> bool:
-        """Delete a durable subscription with its dead letters; whether it was there. One round trip."""
+        """Delete a durable subscription with its dead letters; whether it was there. One round trip.
+
+        End its consumers first: one that finds it gone begins anew, with everything that is in the topic.
+        """
         keys, core = self._core.keys.durable(name), self._core
         replies = await core.commands.batch(
             [

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
@@ -27,6 +27,9 @@ from aredis_patterns.pubsub._positions import Position, parse_position, parse_st
 from aredis_patterns.testing import FaultProxy, assert_round_trips, cancel_everywhere
 
 from .conftest import take, until
+
+AGED_INTEREST: dict[str, Any] = {"retention": "interest", "max_age": 60}
+"""To keep what is needed, and to drop what is old: both cannot be promised."""
 
 
 def numbers(items: list[Any]) -> list[Any]:
@@ -296,7 +299,14 @@ async def test_strangers_on_the_channel_hurt_nobody(redis_client: Redis, namespa
 
 async def test_bad_input_is_refused_before_any_io(redis_client: Redis) -> None:
     topic = Topic(redis_client, "t")
-    for options in ({"maxlen": 0}, {"max_age": 0}, {"retention": "work"}, {"dedup_window": -1}, {"buffer": 0}):
+    for options in (
+        {"maxlen": 0},
+        {"max_age": 0},
+        {"retention": "work"},
+        {"dedup_window": -1},
+        {"buffer": 0},
+        AGED_INTEREST,
+    ):
         with pytest.raises(ValueError, match=next(iter(options))):
             Topic(redis_client, "t", **options)  # type: ignore[call-overload]
     for start in ("", "latest", "1", "1-2/3/4", "1-99999999999999999999999", datetime(2026, 1, 1)):
@@ -404,6 +414,7 @@ def test_a_second_event_loop(redis_url: str, namespace: str) -> None:
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.none() | st.integers(0, 10**18))
 def test_positions_read_back(ms: int, sequence: int, number: int | None) -> None:
+    assume((ms, sequence) != (2**64 - 1, 2**64 - 1))
     position = Position(EntryId(ms, sequence), number)
     assert parse_position(str(position)) == position
     assert position.id.before() < position.id or position.id == (0, 0)
@@ -412,3 +423,9 @@ def test_positions_read_back(ms: int, sequence: int, number: int | None) -> None
 def test_starts() -> None:
     assert parse_start(datetime(1969, 1, 1, tzinfo=UTC)).value == "0"
     assert parse_start("5-0/3").number == 3
+
+
+def test_behind_the_largest_id_there_is_nothing() -> None:
+    """It may come from a browser, and the server refuses to read there."""
+    with pytest.raises(ValueError, match="start is"):
+        parse_start("18446744073709551615-18446744073709551615")
