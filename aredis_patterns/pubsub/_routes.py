@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from redis.exceptions import ConnectionError
 
-from aredis_patterns.exceptions import DecodeError, ServerRefused, WireClosed
+from aredis_patterns.exceptions import ServerRefused, WireClosed
 from aredis_patterns.pipelining import ListenerSubscription
 from aredis_patterns.pubsub._events import Event, Gap
 from aredis_patterns.pubsub._keys import ChannelNames
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["Address", "Kind", "Route", "SwitchboardOptions"]
 
 Kind: TypeAlias = Literal["channel", "pattern", "shard"]
+
+MOST_TRACKED: Final = 10_000
+"""Channels of one pattern whose numbers are followed. Beyond that the one that came first begins anew."""
 
 _log: Final = logging.getLogger("aredis_patterns.pubsub")
 
@@ -79,8 +82,8 @@ class Route:
             self._account(name, numbered.epoch, sequence)
         try:
             value = board.options.decode(data)
-        except DecodeError as error:
-            _log.warning("a message on %r is left out: %s", name, error)
+        except Exception as error:  # the user's code: whatever it raises, the message is not there
+            _log.warning("a message on %r is left out: %s: %s", name, type(error).__name__, error)
             self.tell(Gap("undecodable", 1, name))
             return
         matched = None if pattern is None else address.name
@@ -116,6 +119,8 @@ class Route:
     def _account(self, name: str, epoch: bytes, number: int) -> None:
         tracker = self.trackers.get(name)
         if tracker is None:
+            if len(self.trackers) >= MOST_TRACKED:
+                del self.trackers[next(iter(self.trackers))]
             tracker = self.trackers[name] = Tracker()
         missed = tracker.arrived(epoch, number)
         if missed != 0:

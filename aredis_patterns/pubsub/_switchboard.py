@@ -34,7 +34,6 @@ class Switchboard:
         self.loop = asyncio.get_running_loop()
         self.options: Final = options
         self.received = 0
-        self.gaps = 0
         self._find_listener = find_listener
         self._routes: dict[Address, Route] = {}
         self._run: list[Event[Any]] = []

@@ -9,7 +9,6 @@ from typing import Any, Final
 from redis.asyncio import RedisCluster
 
 from aredis_patterns._core.codecs import Codec
-from aredis_patterns.exceptions import DecodeError
 from aredis_patterns.pipelining import lane_of, listener_of
 from aredis_patterns.pubsub._keys import TopicKeys, text_of
 from aredis_patterns.pubsub._positions import EntryId, ParsedStart, Position, Stored, TopicEntry, parse_id, read_entries
@@ -53,8 +52,9 @@ class TopicCore:
         """A message for subscribers, or None (and a line in the log) when the codec cannot read it."""
         try:
             data = self.codec.decode(stored.raw)
-        except DecodeError as error:
-            _log.warning("message %s of topic %r is left out: %s", stored.id, self.name, error)
+        except Exception as error:  # the user's code: whatever it raises, the message cannot be read
+            kind = type(error).__name__
+            _log.warning("message %s of topic %r is left out: %s: %s", stored.id, self.name, kind, error)
             return None
         return TopicEntry(stored.id, stored.number or 0, data, stored.raw)
 

@@ -205,3 +205,16 @@ async def test_a_lost_reply_is_told_and_nothing_is_published_twice(
             await near.publish("x", 1)
         await near.publish("x", 2)
         assert [event.data for event in await take(subscription, 2)] == [1, 2]
+
+
+async def test_the_channels_of_a_pattern_are_followed_in_bounded_memory(
+    redis_client: Redis, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aredis_patterns.pubsub._routes.MOST_TRACKED", 3)
+    pubsub = PubSub(redis_client, namespace=namespace, sequence=True)
+    async with pubsub.subscribe("*", pattern=True) as subscription:
+        await pubsub.publish_many([(f"c{number}", number) for number in range(9)])
+        assert len(await take(subscription, 9)) == 9
+        (route,) = pubsub._board()._routes.values()
+        assert list(route.trackers) == ["c6", "c7", "c8"]
+    await pubsub.aclose()

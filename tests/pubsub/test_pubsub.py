@@ -22,6 +22,7 @@ from aredis_patterns import (
     RawCodec,
     ServerUnavailable,
     SlowConsumer,
+    Topic,
     WireClosed,
 )
 from aredis_patterns.pipelining import PipelinedRedis, lane_of, listener_of
@@ -440,3 +441,30 @@ async def test_nothing_is_never_retrieved(redis_client: Redis, namespace: str) -
         await pubsub.aclose()
         del pubsub, subscription
         gc.collect()
+
+
+class Choosy:
+    """A codec that breaks its contract: it raises what it likes."""
+
+    def encode(self, value: Any) -> bytes:
+        return json.dumps(value).encode()
+
+    def decode(self, data: bytes) -> Any:
+        if data == b"1":
+            raise KeyError("choosy")
+        return json.loads(data)
+
+
+async def test_whatever_a_codec_raises_is_a_gap(
+    client: Redis, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    pubsub = PubSub(client, namespace=namespace, codec=Choosy())
+    topic = Topic(client, "t", namespace=namespace, codec=Choosy())
+    async with pubsub.subscribe("c") as subscription, topic.subscribe() as reader, topic.durable("d") as durable:
+        for data in (1, 2):
+            await pubsub.publish("c", data)
+            await topic.publish(data)
+        for items, where in ((subscription, "c"), (reader, "t"), (durable, "t")):
+            gap, message = await take(items, 2)
+            assert (gap, message.data) == (Gap("undecodable", 1, where), 2)
+    assert "KeyError" in caplog.text
