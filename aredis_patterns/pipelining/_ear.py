@@ -66,7 +66,8 @@ class Ear:
         self.connections = 0
         self._fast = fast
         self._channels: dict[tuple[Kind, bytes], Channel] = {}
-        self._asked: deque[tuple[bytes, Channel | None]] = deque()
+        self._asked: deque[tuple[bytes, bytes, Channel | None]] = deque()
+        """The verb, the name, and who waits for the answer."""
         self._marks: deque[asyncio.Future[None]] = deque()
         """Those who wait for their own PONG."""
         self._engine: Engine | None = None
@@ -75,6 +76,8 @@ class Ear:
         self._timer: asyncio.TimerHandle | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._quiet = False
+        self._answered = False
+        """Something was heard on this connection."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -135,7 +138,7 @@ class Ear:
             raise ServerUnavailable(f"there is no connection to {self.source!r} at present")
         mark = self._expectation()
         self._marks.append(mark)
-        self._asked.append((b"mark", None))
+        self._asked.append((b"mark", b"", None))
         engine.write(pack_plain(("PING",)))
         await mark
 
@@ -168,7 +171,7 @@ class Ear:
 
     def _heard(self, frame: Any) -> None:
         """One frame: a message, a confirmation, an error to a subscription, a PONG, or something that is not for us."""
-        self._quiet = False
+        self._quiet, self._answered = False, True
         if isinstance(frame, Exception):
             self._refused(frame)
             return
@@ -200,12 +203,12 @@ class Ear:
                 _log.exception("a handler of %r raised", name)
 
     def _confirmed(self, what: bytes, name: bytes) -> None:
-        if what == b"sunsubscribe" and (not self._asked or self._asked[0][0] != what):
+        if what == b"sunsubscribe" and (not self._asked or self._asked[0][:2] != (what, name)):
             self._moved(name)  # nobody asked: the slot has gone to another node
             return
         if not self._asked:
             return
-        _, channel = self._asked.popleft()
+        _, _, channel = self._asked.popleft()
         if channel is None or self._channels.get((channel.kind, channel.name)) is not channel:
             return
         channel.live = True
@@ -220,7 +223,7 @@ class Ear:
         """The server said no to the oldest thing that was asked."""
         if not self._asked:
             return
-        _, channel = self._asked.popleft()
+        _, _, channel = self._asked.popleft()
         if channel is None or self._channels.get((channel.kind, channel.name)) is not channel:
             return
         if isinstance(error, MovedError) and self.on_moved is not None:
@@ -261,7 +264,7 @@ class Ear:
     def _ponged(self) -> None:
         if not self._asked or self._asked[0][0] not in (b"ping", b"mark"):
             return
-        what, _ = self._asked.popleft()
+        what, _, _ = self._asked.popleft()
         if what == b"mark":
             mark = self._marks.popleft()
             if not mark.done():
@@ -282,7 +285,7 @@ class Ear:
     def _command(self, verb: str, channel: Channel, waiting: Channel | None) -> None:
         assert self._engine is not None
         name = _LETTER[channel.kind] + verb
-        self._asked.append((name.lower().encode(), waiting))
+        self._asked.append((name.lower().encode(), channel.name, waiting))
         self._engine.write(pack_plain((name, channel.name)))
 
     def _beat(self) -> None:
@@ -294,7 +297,7 @@ class Ear:
             engine.abort(ConnectionError(f"{self.source!r} was silent for {2 * self.heartbeat:g} s"))
             return
         self._quiet = True
-        self._asked.append((b"ping", None))
+        self._asked.append((b"ping", b"", None))
         engine.write(pack_plain(("PING",)))
         self._timer = self.loop.call_later(self.heartbeat, self._beat)
 
@@ -306,7 +309,7 @@ class Ear:
             self._spawn(self.source.discard(connection))
             return
         self.connections += 1
-        self._pauses = exponential(first=FIRST_PAUSE, longest=LONGEST_PAUSE)
+        self._answered = False
         self._listen_to_pushes(connection, self._pushed_later)
         self._engine = engine = engine_for(connection, self, fast=self._fast)
         engine.start()
@@ -336,8 +339,11 @@ class Ear:
             self._spawn(self.source.discard(engine.connection))
         for channel in tuple(self._channels.values()):
             self._tell_lost(channel, error)
-        if self._channels and not self._closed:
+        if not self._answered:
+            self._open_later()  # it takes connections and ends them: perhaps a proxy with nobody behind it
+        elif self._channels and not self._closed:
             # At once the first time: most connections end because somebody ended this one, not the server.
+            self._pauses = exponential(first=FIRST_PAUSE, longest=LONGEST_PAUSE)
             self._opening.start()
 
     def writable(self) -> None:

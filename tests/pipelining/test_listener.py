@@ -293,3 +293,34 @@ async def test_sync_fails_with_its_connection(through_proxy: Redis, fault_proxy:
     held.release()
     await heard.until(lambda: heard.gaps)
     await subscription.sync()
+
+
+async def test_who_ends_every_connection_is_not_asked_all_the_time() -> None:
+    """A proxy with nobody behind it: it takes connections, greets, and ends them."""
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while (data := await reader.read(1000)) and b"SUBSCRIBE" not in data:
+            writer.write(b"+OK\r\n" * data.count(b"*"))
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with Redis(port=port, protocol=2) as client:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await listener_of(client).subscribe("x", Heard().on_message)
+            await lane_of(client).aclose()
+    assert 1 < connections < 60  # the pauses are random, and begin with 20 ms
+
+
+async def test_a_slot_that_moves_while_another_channel_is_left(client: Redis, namespace: str) -> None:
+    listener, stays = listener_of(client), Heard()
+    kept = await listener.subscribe(f"{namespace}:kept", kind="shard", **stays.handlers())
+    left = await listener.subscribe(f"{namespace}:left", Heard().on_message, kind="shard")
+    left.close()  # asked for, and not answered yet
+    ear = await listener.ear_for("shard", kept.name)
+    ear._heard([b"sunsubscribe", kept.name, 0])  # what a server says of a slot that it has given away
+    assert (stays.lost, kept.live) == (1, False)
