@@ -27,6 +27,7 @@ from aredis_patterns.contrib._push import (
 __all__ = ["event_stream", "last_event_id", "pump_websocket"]
 
 GOING_AWAY: Final = 1001
+INTERNAL_ERROR: Final = 1011
 
 LOOK: Final = 1.0
 """Seconds after which a stream without messages looks whether its client is still there: aiohttp tells nobody."""
@@ -123,6 +124,8 @@ async def pump_websocket(
         finally:
             telling.cancel()
             await asyncio.wait([telling])
+        if not telling.cancelled():
+            telling.result()
         return websocket
     finally:
         await source.__aexit__(None, None, None)
@@ -138,4 +141,7 @@ async def _tell(websocket: web.WebSocketResponse, subscription: Any, encode: Enc
         return  # the client has gone
     except TROUBLE as error:
         gone(error)
+    except Exception:  # of `encode`: the client must not wait for what never comes
+        await websocket.close(code=INTERNAL_ERROR)
+        raise
     await websocket.close(code=GOING_AWAY)

@@ -247,3 +247,23 @@ def test_frames() -> None:
     assert sse_frame(event, None) == "data: \ufffd a\n\n".encode()
     assert sse_frame(event, lambda item: None) == b""
     assert sse_frame(Gap("slow", 2), lambda item: "gone") == b"event: gap\ndata: gone\n\n"
+
+
+async def test_what_encode_raises_does_not_leave_a_websocket_of_aiohttp_waiting(pubsub: PubSub[Any]) -> None:
+    def encode(item: Any) -> str:
+        raise ValueError("no text for this")
+
+    async def room(request: web.Request) -> web.StreamResponse:
+        return await for_aiohttp.pump_websocket(request, pubsub.subscribe("room"), encode=encode)
+
+    app = web.Application()
+    app.add_routes([web.get("/room", room)])
+    async with (
+        TestServer(app) as server,
+        ClientSession() as session,
+        session.ws_connect(server.make_url("/room")) as websocket,
+    ):
+        await pubsub.publish("room", 1)
+        assert (await websocket.receive(timeout=10)).type is WSMsgType.CLOSE
+        assert websocket.close_code == 1011
+    await nobody_listens(pubsub)
