@@ -28,7 +28,7 @@ files["**/ratelimit/lua/_*.lua"] = { globals = { "algorithms" }, ignore = { "211
 files["**/caching/lua/_entry.lua"] = { ignore = { "211" } }
 local entry = {
     "value", "lease", "writers", "epoch", "tags", "digits", "version_now", "counts", "judge", "stored_by", "store", "wake",
-    "beat_writers",
+    "beat_writers", "open_writer", "open_writers",
 }
 for _, name in ipairs({ "read", "fill", "fail", "invalidate", "write_begin", "write_commit", "put" }) do
     files["**/caching/lua/" .. name .. ".lua"] = { read_globals = entry }

@@ -36,8 +36,8 @@ class EntryModel:
     value: Stored | None = None
     owner: str | None = None
     owned_version: int = 0
-    writers: dict[str, bool] = field(default_factory=dict)
-    """Token of each open writer, and whether it may still store."""
+    writers: dict[str, int | None] = field(default_factory=dict)
+    """Token of each open writer, and the version its value would bear; None when it may not store any more."""
     epoch: int = 0
     tags: dict[str, int] = field(default_factory=dict)
 
@@ -84,17 +84,18 @@ class EntryModel:
     def write_begin(self, token: str) -> bool:
         """See lua/write_begin.lua."""
         self._remove()
-        self.writers.setdefault(token, True)
+        self.writers.setdefault(token, self._newest())
         if len(self.writers) > 1:
             self._beat_writers()
-        return self.writers[token]
+        return self.writers[token] is not None
 
     def write_commit(self, token: str, payload: Any, tags: Iterable[str] = (), *, store: bool = True) -> bool:
         """See lua/write_commit.lua."""
         if token not in self.writers and self.value is not None and self.value.token == token:
             return True
-        if self.writers.pop(token, False) and store:
-            self.value = Stored(self._newest(), token, frozenset(tags), payload)
+        version = self.writers.pop(token, None)
+        if version is not None and store and self._counts(version, tags):
+            self.value = Stored(version, token, frozenset(tags), payload)
             return True
         self._remove()
         return False
@@ -130,4 +131,4 @@ class EntryModel:
         self.owner = None
 
     def _beat_writers(self) -> None:
-        self.writers = dict.fromkeys(self.writers, False)
+        self.writers = dict.fromkeys(self.writers)

@@ -65,8 +65,8 @@ class WriteBracket(Generic[T]):
             deadline=shared.policy.deadline,
         )
         try:
-            # Side by side: the value that is set will need versions.
-            await shared.ask(all_of([begin, shared.tend(keys.shard, shared.policy.horizon(None))]))
+            # Back to back, versions first: the value that is set will bear the one of now.
+            await shared.ask(all_of([shared.tend(keys.shard, shared.policy.horizon(None)), begin]))
         except BaseException as error:
             self._abort()
             # Owed: the source may be written, and whoever reads here does not trust Redis until it knows.

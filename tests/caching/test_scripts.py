@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -116,6 +117,8 @@ def bench(redis_client: Redis, namespace: str) -> Bench:
 @example(
     story=[("write_begin", "x"), ("write_begin", "y"), ("write_commit", "y", (), True), ("write_commit", "x", (), True)]
 )
+@example(story=[("write_begin", "x"), ("bump", ("t",)), ("write_commit", "x", ("t",), True), ("read", "a", "look")])
+@example(story=[("write_begin", "x"), ("bump", ()), ("write_commit", "x", (), True), ("read", "a", "look")])
 @example(story=[("write_begin", "x"), ("invalidate",), ("write_commit", "x", (), True), ("read", "a", "look")])
 async def test_any_interleaving_answers_as_the_model_and_never_shows_what_is_too_old(
     bench: Bench, story: list[Any]
@@ -125,6 +128,7 @@ async def test_any_interleaving_answers_as_the_model_and_never_shows_what_is_too
     await bench.begin()
     model = EntryModel()
     loaded: dict[str, int] = {}
+    written: dict[str, int] = {}
     invalidated = {"": 0, "t": 0, "u": 0}
     for moment, (step, *args) in enumerate(story, 1):
         if step == "read":
@@ -148,8 +152,9 @@ async def test_any_interleaving_answers_as_the_model_and_never_shows_what_is_too
             answer = await bench.fill(token, loaded.get(token, 0), tags)
         elif step == "write_commit":
             token, tags, store = args
-            expected = model.write_commit(token, moment, tags, store=store)
-            answer = await bench.write_commit(token, moment, tags, store=store)
+            begun = written.pop(token, 0)  # what the source has been given then
+            expected = model.write_commit(token, begun, tags, store=store)
+            answer = await bench.write_commit(token, begun, tags, store=store)
         elif step == "put":
             tags, only = args
             expected = model.put(f"p{moment}", moment, tags, only=only)
@@ -164,6 +169,8 @@ async def test_any_interleaving_answers_as_the_model_and_never_shows_what_is_too
             answer = await getattr(bench, step)(*args)
             if step in ("invalidate", "write_begin"):
                 invalidated[""] = moment
+            if step == "write_begin":
+                written[args[0]] = moment
         assert answer == expected, (step, args)
 
 
@@ -222,11 +229,24 @@ async def test_a_hold_lets_nobody_store(bench: Bench) -> None:
 async def test_a_writer_that_dies_ends_with_its_time(bench: Bench) -> None:
     await bench.begin()
     await bench.write_begin("x", px=1)
-    async with __import__("asyncio").timeout(2):
+    async with asyncio.timeout(2):
         while (await bench.read("a"))[0] is Status.BYPASS:
             pass
     assert not await bench.write_commit("x", 1), "too late"
     assert (await bench.read("b"))[0] is Status.LOAD
+
+
+async def test_a_dead_writer_is_not_kept_alive_by_those_after_it(bench: Bench) -> None:
+    await bench.begin()
+    await bench.write_begin("dead", px=50)
+    assert not await bench.write_begin("x", px=60_000), "beaten: the other one is open"
+    assert not await bench.write_commit("x", 1)
+    await bench.invalidate(hold=50)
+    async with asyncio.timeout(5):
+        while not await bench.write_begin("y", px=60_000):
+            await bench.write_commit("y", 2)
+    assert await bench.write_commit("y", 3)
+    assert await bench.read("a") == (Status.HIT, 3)
 
 
 async def test_numbers_rise_when_the_clock_goes_back(bench: Bench) -> None:

@@ -1,6 +1,6 @@
 -- KEYS[1] value           string  <ns>:cache:{<name>}:v:<key>  first line, then the payload
 -- KEYS[2] lease           hash    <ns>:cache:{<name>}:l:<key>  o owner, v version, e error, h hold, w... waiters
--- KEYS[3] writers         hash    <ns>:cache:{<name>}:w:<key>  token of each open writer -> o open | x beaten
+-- KEYS[3] writers         hash    <ns>:cache:{<name>}:w:<key>  token -> o open | x beaten, its end, version
 -- KEYS[4] epoch           string  <ns>:cache:{<name>}:epoch    number of the last clear()
 -- KEYS[5] tags            zset    <ns>:cache:{<name>}:tags     tag -> number of its last invalidation
 
@@ -87,9 +87,45 @@ local function wake(message)
   redis.call('DEL', lease)
 end
 
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- How many writers are open. Each ends when its time is over, also where later ones keep the key alive.
+local function open_writers()
+  local all, count = redis.call('HGETALL', writers), 0
+  if #all == 0 then
+    return 0
+  end
+  local now = now_ms()
+  for at = 1, #all, 2 do
+    if tonumber(string.match(all[at + 1], '^%a(%d+)')) > now then
+      count = count + 1
+    else
+      redis.call('HDEL', writers, all[at])
+    end
+  end
+  return count
+end
+
+-- Adds a writer that ends after `px`; never ends one earlier that is there.
+local function open_writer(token, state, px, version)
+  local ends = now_ms() + px
+  local old = redis.call('HGET', writers, token)
+  if old then
+    ends = math.max(ends, tonumber(string.match(old, '^%a(%d+)')))
+  end
+  redis.call('HSET', writers, token, state .. digits(ends) .. ' ' .. version)
+  if redis.call('PTTL', writers) < px then
+    redis.call('PEXPIRE', writers, px)
+  end
+end
+
 -- No writer that is open now may store: its value may be older than what has just happened.
 local function beat_writers()
-  for _, writer in ipairs(redis.call('HKEYS', writers)) do
-    redis.call('HSET', writers, writer, 'x')
+  local all = redis.call('HGETALL', writers)
+  for at = 1, #all, 2 do
+    redis.call('HSET', writers, all[at], 'x' .. string.sub(all[at + 1], 2))
   end
 end

@@ -14,9 +14,6 @@ redis.call('UNLINK', value)
 wake('r')
 beat_writers()
 if hold > 0 then
-  redis.call('HSET', writers, '!hold', 'x')
-  if redis.call('PTTL', writers) < hold then
-    redis.call('PEXPIRE', writers, hold)
-  end
+  open_writer('!hold', 'x', hold, '')
 end
 return {removed}

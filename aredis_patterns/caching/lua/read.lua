@@ -45,7 +45,7 @@ if mode == 'look' then
   return {MISS, left, ''}
 end
 
-if redis.call('EXISTS', writers) == 1 then
+if open_writers() > 0 then
   return {usable and mode == 'load' and HIT or BYPASS, left, stored}
 end
 local held = redis.call('HMGET', lease, 'o', 'e', 'h')

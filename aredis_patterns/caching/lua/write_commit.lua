@@ -1,4 +1,5 @@
--- Closes a write. Stores its value if the writer was alone and nothing was invalidated meanwhile; else leaves nothing.
+-- Closes a write. Stores its value if the writer was alone and nothing was invalidated meanwhile: neither its key, nor
+-- one of its tags, nor the whole cache. Else leaves nothing.
 --
 -- INCLUDE _entry
 -- ARGV[1] token           text    names this write
@@ -12,14 +13,15 @@ local token = ARGV[1]
 local entry = ARGV[2]
 local px = tonumber(ARGV[3])
 
+open_writers() -- without those whose time is over
 local state = redis.call('HGET', writers, token)
 if not state and stored_by(token) then
   return {1}
 end
 redis.call('HDEL', writers, token)
-local version = version_now(1)
-if state == 'o' and entry ~= '' and version then
-  store(version, entry, px)
+local version = state and string.match(state, '^o%d+ (%d+)$')
+if version and entry ~= '' and counts(version, string.match(entry, '^%d+ %d+ %S+ %S+ ?([^\n]*)\n')) then
+  store(tonumber(version), entry, px)
   return {1}
 end
 redis.call('UNLINK', value)
