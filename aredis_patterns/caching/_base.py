@@ -182,6 +182,7 @@ class CacheBase(Generic[T]):
         looked: bool = False,
         offline: bool = False,
         asked: int | None = None,
+        ahead: int | None = None,
     ) -> tuple[Any, Answer]:
         """The decoded value and its story. What cannot be read is loaded anew, once."""
         unreadable = ""
@@ -196,6 +197,7 @@ class CacheBase(Generic[T]):
                 looked=looked,
                 offline=offline,
                 asked=asked,
+                ahead=ahead,
             )
             try:
                 value = self._decode(answer)

@@ -68,6 +68,7 @@ class Breaker:
         if now < self._until:
             return False
         self._until = now + self._pause
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)  # unless it succeeds, the next one has to wait for longer
         return True
 
     def succeeded(self) -> None:

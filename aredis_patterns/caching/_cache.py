@@ -80,10 +80,10 @@ class Cache(CacheBase[T]):
         names, ms, shared = tag_names(tags), ttl_ms(ttl), self._shared
         if not names and shared.plain and self._hook.silent:
             # The short way of a hit: what follows does the same, with more to it.
-            asked, offline = moment(), False
+            asked, offline, ahead = moment(), False, here.ahead(ms)
             try:
                 sight = await here.looks.look(keys)
-                if sight is not None and not here.is_due(keys, sight, ms):
+                if sight is not None and not here.is_due(keys, sight, ahead):
                     value = sight.value(shared.payloads)
                     shared.counts.count_sight(sight.left, sight.entry.stale)
                     return cast(T, value)
@@ -92,7 +92,7 @@ class Cache(CacheBase[T]):
             except (RedisError, OSError) as error:
                 here.must_do_without(error)
                 offline = True
-            run = self._value(here, keys, loader, ms, names, looked=True, offline=offline, asked=asked)
+            run = self._value(here, keys, loader, ms, names, looked=True, offline=offline, asked=asked, ahead=ahead)
         else:
             run = self._value(here, keys, loader, ms, names)
         return cast(T, (await self._hook.around("get_or_load", run, outcome_of))[0])

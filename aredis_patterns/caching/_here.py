@@ -58,11 +58,13 @@ class Here:
         with_ttl: bool = False,
         gated: bool = True,
         asked: int | None = None,
+        ahead: int | None = None,
         on_wait: Callable[[], None] | None = None,
     ) -> Answer:
-        """What is there, or what is loaded. `looked`: a look has found nothing, or Redis to be `offline`."""
+        """What is there, or what is loaded. `looked`: a look has found nothing, or something that is due by `ahead`, or
+        Redis to be `offline`."""
         shared = self._shared
-        ahead = shared.policy.ahead(ttl, shared.counts.load_seconds) if shared.policy.looks_at_ttl else 0
+        ahead = self.ahead(ttl) if ahead is None else ahead
         asked = moment() if asked is None else asked
         while True:
             flight = self.loads.current(keys.value)
@@ -159,12 +161,13 @@ class Here:
         if self.near is not None:
             self.near.clear()
 
-    def is_due(self, keys: EntryKeys, sight: Sight, ttl: int | None) -> bool:
-        """Whether somebody should renew this value now, and nobody in this process does."""
-        if sight.left < 0:
-            return False
+    def ahead(self, ttl: int | None) -> int:
+        """How many ms before its end this question takes a value for due. Drawn, with early refresh: once per question."""
         policy = self._shared.policy
-        ahead = policy.ahead(ttl, self._shared.counts.load_seconds) if policy.looks_at_ttl else 0
+        return policy.ahead(ttl, self._shared.counts.load_seconds) if policy.looks_at_ttl else 0
+
+    def is_due(self, keys: EntryKeys, sight: Sight, ahead: int) -> bool:
+        """Whether somebody should renew this value now, and nobody in this process does."""
         return is_due(sight, ahead) and not self.loads.refreshing(keys.value)
 
     def must_do_without(self, error: Exception) -> None:

@@ -70,9 +70,14 @@ class Loads:
         return flight is not None and flight.refreshing
 
     def start(self, flight: Flight) -> None:
-        """Let a flight begin. Those who join in this tick are part of it from the start."""
+        """Let a flight begin. Those who join in this tick are part of it from the start.
+
+        Nobody joins a refresh: there may be a value, and then readers do not wait. Where there is none, the server lets
+        them wait for it.
+        """
         name = flight.keys.value
-        self._flights[name] = flight
+        if flight.mode == "load":
+            self._flights[name] = flight
         flight.task = task = self._loop.create_task(self._fly(flight), name="aredis-patterns cache load")
         self._tasks.add(task)
         if self._shared.policy.on_abandon == "cancel":

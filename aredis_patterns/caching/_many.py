@@ -37,7 +37,8 @@ async def answer_many(
     tags: Sequence[str],
 ) -> dict[K, Answer]:
     """An answer for each key."""
-    answers = await _look(shared, here, many, ttl) if not (tags or shared.tagged) else {}
+    ahead = here.ahead(ttl)
+    answers = await _look(shared, here, many, ahead) if not (tags or shared.tagged) else {}
     missing = {key: keys for key, keys in many.items() if key not in answers}
     if not missing:
         return answers
@@ -50,6 +51,7 @@ async def answer_many(
                 batch.loader(key),
                 ttl=ttl,
                 tags=tags,
+                ahead=ahead,
                 looked=True,
                 gated=False,
                 on_wait=lambda: batch.decided(key),
@@ -74,11 +76,10 @@ def one_of(batch_loader: BatchLoader[K], key: K) -> Loader:
     return load
 
 
-async def _look(shared: Shared, here: Here, many: Mapping[K, EntryKeys], ttl: int | None) -> dict[K, Answer]:
+async def _look(shared: Shared, here: Here, many: Mapping[K, EntryKeys], ahead: int) -> dict[K, Answer]:
     """Those that are there and not due."""
     if shared.owed or not shared.breaker.may_ask():
         return {}
-    ahead = shared.policy.ahead(ttl, shared.counts.load_seconds) if shared.policy.looks_at_ttl else 0
     try:
         sights = await here.looks.look_many(list(many.values()))
     except (RedisError, OSError) as error:

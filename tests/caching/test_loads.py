@@ -385,6 +385,18 @@ async def test_early_refresh_follows_its_formula(redis_client: Redis) -> None:
         assert sum(draw >= left for draw in draws) / len(draws) == pytest.approx(share, abs=0.012)
 
 
+async def test_early_refresh_draws_once_per_question(make_cache: Any, source: Any, monkeypatch: Any) -> None:
+    """A second draw on the way to the server would square the chance."""
+    cache = make_cache(ttl=60, early_refresh=1.0)
+    await cache.get_or_load("k", source.loader("k"))
+    draws = iter([120_000, 0, 0, 0])
+    monkeypatch.setattr(type(cache._shared.policy), "ahead", lambda policy, ttl, seconds: next(draws))
+    await cache.get_or_load("k", source.loader("k"))
+    async with asyncio.timeout(5):
+        while source.loads < 2:
+            await asyncio.sleep(0)
+
+
 async def test_early_refresh_measures_loads(make_cache: Any, source: Any) -> None:
     cache = make_cache(ttl=60, early_refresh=1000.0)
 
@@ -511,6 +523,35 @@ async def test_refresh_loads_now_and_overtakes(cache: Cache[Any], elsewhere: Cac
     await elsewhere.refresh("k", source.loader("k"))
     await slow
     assert await cache.get("k") == "newer"
+
+
+@pytest.mark.parametrize("tagged", [False, True])
+async def test_readers_have_the_old_value_during_a_refresh(cache: Cache[Any], source: Any, tagged: bool) -> None:
+    tags = ["t"] if tagged else []
+    source.rows["k"] = "old"
+    await cache.get_or_load("k", source.loader("k"), tags=tags)
+    source.hold()
+    source.rows["k"] = "new"
+    refresh = asyncio.create_task(cache.refresh("k", source.loader("k"), tags=tags))
+    await source.begun.wait()
+    async with asyncio.timeout(5):
+        assert await cache.get_or_load("k", source.loader("k"), tags=tags) == "old"
+        assert (await cache.fetch("k", source.loader("k"), tags=tags)).value == "old"
+    source.release()
+    assert await refresh == "new"
+    assert source.loads == 2
+
+
+async def test_who_finds_nothing_waits_for_a_refresh(cache: Cache[Any], source: Any) -> None:
+    source.hold()
+    source.rows["k"] = "new"
+    refresh = asyncio.create_task(cache.refresh("k", source.loader("k")))
+    await source.begun.wait()
+    readers = [asyncio.create_task(cache.get_or_load("k", source.loader("k"))) for _ in range(3)]
+    await asyncio.sleep(0.02)
+    source.release()
+    assert await asyncio.gather(refresh, *readers) == ["new"] * 4
+    assert source.loads == 1
 
 
 async def test_many_load_once_and_in_one_batch(cache: Cache[Any], elsewhere: Cache[Any]) -> None:
