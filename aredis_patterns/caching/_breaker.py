@@ -43,31 +43,27 @@ def is_outage(error: BaseException) -> bool:
 class Breaker:
     """Closed (ask), open (do not), half open (one asks). Pure but for the clock and chance."""
 
-    __slots__ = ("_failures", "_pause", "_until")
+    __slots__ = ("_failures", "_pause", "until")
 
     def __init__(self) -> None:
         self._failures = 0
         self._pause = FIRST_PAUSE
-        self._until = 0.0
+        self.until = 0.0
+        """When somebody may ask again; 0 while nothing is wrong."""
 
     @property
     def open(self) -> bool:
         """Whether nobody should ask now."""
-        return self._until > 0.0 and time.monotonic() < self._until
-
-    @property
-    def idle(self) -> bool:
-        """Whether it has nothing against asking, and nothing to remember of it."""
-        return self._until == 0.0
+        return self.until > 0.0 and time.monotonic() < self.until
 
     def may_ask(self) -> bool:
         """Whether this caller may ask. In the half-open state the first one may, and the others do not until it is done."""
-        if self._until == 0.0:
+        if self.until == 0.0:
             return True
         now = time.monotonic()
-        if now < self._until:
+        if now < self.until:
             return False
-        self._until = now + self._pause
+        self.until = now + self._pause
         self._pause = min(2 * self._pause, LONGEST_PAUSE)  # unless it succeeds, the next one has to wait for longer
         return True
 
@@ -76,7 +72,7 @@ class Breaker:
         if self._failures:
             self._failures = 0
             self._pause = FIRST_PAUSE
-            self._until = 0.0
+            self.until = 0.0
 
     def failed(self) -> None:
         """Redis has not answered. Those who had asked before it opened change nothing."""
@@ -84,7 +80,7 @@ class Breaker:
             return
         self._failures += 1
         if self._failures >= _FAILURES:
-            self._until = time.monotonic() + random.uniform(0.7, 1) * self._pause
+            self.until = time.monotonic() + random.uniform(0.7, 1) * self._pause
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
     def __repr__(self) -> str:

@@ -77,16 +77,22 @@ class Cache(CacheBase[T]):
         here = self.here()
         if here.near is not None and (copy := self._from_near(here, keys)) is not None:
             return cast(T, copy[0])
-        names, ms, shared = tag_names(tags), ttl_ms(ttl), self._shared
+        names, ms, shared = tag_names(tags) if tags else (), ttl_ms(ttl), self._shared
         if not names and shared.plain and self._hook.silent:
             # The short way of a hit: what follows does the same, with more to it.
-            asked, offline, ahead = moment(), False, here.ahead(ms)
+            asked, offline, ahead = moment(), False, None
             try:
                 sight = await here.looks.look(keys)
-                if sight is not None and not here.is_due(keys, sight, ahead):
-                    value = sight.value(shared.payloads)
-                    shared.counts.count_sight(sight.left, sight.entry.stale)
-                    return cast(T, value)
+                if sight is not None:
+                    if sight.left < 0:
+                        value: T = sight.value(shared.payloads)
+                        shared.counts.hits += 1
+                        return value
+                    ahead = here.ahead(ms)
+                    if not here.is_due(keys, sight, ahead):
+                        value = sight.value(shared.payloads)
+                        shared.counts.count_sight(sight.left, sight.entry.stale)
+                        return value
             except DecodeError:
                 asked = moment()
             except (RedisError, OSError) as error:

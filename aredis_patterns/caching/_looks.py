@@ -65,7 +65,8 @@ class Looks:
         self._with_ttl: Final = shared.policy.looks_at_ttl or near is not None
         self._loop: Final = asyncio.get_running_loop()
         self._asking = 0
-        self._batches: dict[ShardKeys, _Batch] = {}
+        self._batch: _Batch = {}
+        """What was asked for in this tick."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def look(self, keys: EntryKeys, *, with_ttl: bool = False) -> Awaitable[Sight | None]:
@@ -76,16 +77,13 @@ class Looks:
         if with_ttl or not self._asking:
             return self._alone(keys, with_ttl or self._with_ttl)
         waiter: asyncio.Future[Sight | None] = self._loop.create_future()
-        batch = self._batches.get(keys.shard)
-        if batch is None:
-            batch = self._batches[keys.shard] = {}
-            self._loop.call_soon(self._send, keys.shard)
-        found = batch.get(keys.value)
-        if found is None:
-            batch[keys.value] = (keys, [waiter])
-        else:
+        found = self._batch.get(keys.value)
+        if found is not None:
             found[1].append(waiter)
-            self._shared.counts.coalesced += 1
+            return waiter
+        if not self._batch:
+            self._loop.call_soon(self._send)
+        self._batch[keys.value] = (keys, [waiter])
         return waiter
 
     async def _alone(self, keys: EntryKeys, with_ttl: bool) -> Sight | None:
@@ -119,13 +117,18 @@ class Looks:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
-    def _send(self, shard: ShardKeys) -> None:
+    def _send(self) -> None:
         """All that was asked for in this tick goes out now, back to back."""
-        everybody = list(self._batches.pop(shard).values())
-        for start in range(0, len(everybody), MOST_KEYS):
-            task = self._loop.create_task(self._answer(shard, everybody[start : start + MOST_KEYS]))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        batch, self._batch = self._batch, {}
+        by_shard: dict[ShardKeys, list[_Asked]] = {}
+        for asked in batch.values():
+            by_shard.setdefault(asked[0].shard, []).append(asked)
+            self._shared.counts.coalesced += len(asked[1]) - 1
+        for shard, everybody in by_shard.items():
+            for start in range(0, len(everybody), MOST_KEYS):
+                task = self._loop.create_task(self._answer(shard, everybody[start : start + MOST_KEYS]))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
 
     async def _answer(self, shard: ShardKeys, asked: list[_Asked]) -> None:
         self._asking += 1

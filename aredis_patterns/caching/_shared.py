@@ -53,7 +53,7 @@ class Shared:
     @property
     def plain(self) -> bool:
         """Whether nothing is the matter: no tags, nothing owed, Redis in use."""
-        return not self.tagged and not self.owed and self.breaker.idle
+        return not (self.tagged or self.counts.owed or self.breaker.until)
 
     def token(self) -> str:
         """A name that nobody else has for one attempt to load or write."""

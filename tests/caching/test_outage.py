@@ -222,9 +222,9 @@ def test_the_breaker_opens_once_and_lets_one_try() -> None:
     assert breaker.open and not breaker.may_ask()
     pauses = []
     for _ in range(6):
-        breaker._until = time.monotonic() - 0.01
+        breaker.until = time.monotonic() - 0.01
         assert breaker.may_ask() and not breaker.may_ask()
-        pauses.append(breaker._until - time.monotonic())
+        pauses.append(breaker.until - time.monotonic())
         breaker.failed()
     assert pauses == [pytest.approx(pause, abs=0.2) for pause in (1, 2, 4, 5, 5, 5)]
     breaker.succeeded()
