@@ -61,8 +61,9 @@ class Cache(CacheBase[T]):
         A hit is one round trip. On a miss one process gets a lease and loads; all others, in this process and elsewhere,
         are handed its value when it is there. Cancelling a caller, the first one included, harms nobody else.
 
-        Guarantee: never a value that was loaded before an invalidation that had finished before this call. Loads are at
-        most once per key and lease; a loader whose process dies is replaced within the length of a lease.
+        Guarantee: never a value that was loaded before an invalidation that had finished before this call, while Redis
+        answers; without it a load under way is shared, whenever it began. Loads are at most once per key and lease; a
+        loader whose process dies is replaced within the length of a lease.
 
         Args:
             loader: takes nothing and returns the value, or a `Loaded` to choose ttl and tags itself. None is a value.

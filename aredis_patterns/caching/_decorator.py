@@ -39,7 +39,6 @@ class CachedFunction(Generic[P, R]):
         tags: Iterable[str],
         ttl: Seconds | None,
         condition: Callable[[R], bool] | None,
-        bound: tuple[Any, ...] = (),
     ) -> None:
         where = f"@cached on {function.__qualname__}"
         if not inspect.iscoroutinefunction(inspect.unwrap(function)):
@@ -54,8 +53,7 @@ class CachedFunction(Generic[P, R]):
         self._tags: Final = [Template(tag, signature, where) for tag in tags]
         self._ttl: Final = ttl
         self._condition: Final = condition
-        self._bound: Final = bound
-        self._options: Final = (template, tuple(tags))
+        self._bound: Final[tuple[Any, ...]] = ()
         functools.update_wrapper(cast(Any, self), function)
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -85,16 +83,10 @@ class CachedFunction(Generic[P, R]):
         """As a method: bound to its object."""
         if instance is None:
             return self
-        template, tags = self._options
-        return CachedFunction(
-            self._cache,
-            self._function,
-            template,
-            tags=tags,
-            ttl=self._ttl,
-            condition=self._condition,
-            bound=(instance,),
-        )
+        # Made at each call of a method, so nothing is checked or parsed again.
+        method: CachedFunction[..., R] = object.__new__(type(self))
+        method.__dict__.update(self.__dict__, _bound=(instance,))
+        return method
 
     def __repr__(self) -> str:
         return f"<cached {self._function.__qualname__} in {self._cache.name!r}>"

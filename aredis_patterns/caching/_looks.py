@@ -65,6 +65,8 @@ class Looks:
         self._with_ttl: Final = shared.policy.looks_at_ttl or near is not None
         self._loop: Final = asyncio.get_running_loop()
         self._asking = 0
+        self._crowded = False
+        """Whether several callers shared the last tick: then the next one is not sent off alone, before the others."""
         self._batch: _Batch = {}
         """What was asked for in this tick."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -74,7 +76,7 @@ class Looks:
 
         To be awaited at once. No coroutine where a future will do: this is what a hit costs.
         """
-        if with_ttl or not self._asking:
+        if with_ttl or not (self._asking or self._crowded):
             return self._alone(keys, with_ttl or self._with_ttl)
         waiter: asyncio.Future[Sight | None] = self._loop.create_future()
         found = self._batch.get(keys.value)
@@ -121,9 +123,12 @@ class Looks:
         """All that was asked for in this tick goes out now, back to back."""
         batch, self._batch = self._batch, {}
         by_shard: dict[ShardKeys, list[_Asked]] = {}
+        callers = 0
         for asked in batch.values():
             by_shard.setdefault(asked[0].shard, []).append(asked)
-            self._shared.counts.coalesced += len(asked[1]) - 1
+            callers += len(asked[1])
+        self._crowded = callers > 1
+        self._shared.counts.coalesced += callers - len(batch)
         for shard, everybody in by_shard.items():
             for start in range(0, len(everybody), MOST_KEYS):
                 task = self._loop.create_task(self._answer(shard, everybody[start : start + MOST_KEYS]))

@@ -109,6 +109,34 @@ async def test_a_hit_is_one_round_trip(fault_proxy: FaultProxy, namespace: str) 
             await cache.aclose()
 
 
+async def test_a_crowd_shares_one_command_and_a_lone_caller_needs_no_tick(
+    fault_proxy: FaultProxy, namespace: str
+) -> None:
+    async with Redis.from_url(fault_proxy.url) as client:
+        cache: Cache[Any] = Cache(client, "c", ttl=60, namespace=namespace, deadline=5, shards=3)
+
+        async def load() -> str:
+            return "value"
+
+        keys = ["a", "b", "c", "d"]
+        shards = len({cache._keys.of(key).shard for key in keys})
+        for key in keys:
+            await cache.get_or_load(key, load)
+        before = cache.statistics()
+        for most in (shards + 1, shards, shards):
+            async with fault_proxy.count() as counted:
+                await asyncio.gather(*(cache.get_or_load(key, load) for key in keys * 10))
+            assert counted.commands <= most
+        assert cache.statistics().hits == before.hits + 120
+        assert cache.statistics().coalesced >= before.coalesced + 3 * 36 - 1
+        for _ in range(2):
+            async with fault_proxy.count() as counted:
+                await cache.get_or_load("a", load)
+            assert counted.commands == 1
+        assert not cache.here().looks._crowded
+        await cache.aclose()
+
+
 async def test_a_miss_is_three_round_trips(fault_proxy: FaultProxy, namespace: str) -> None:
     async with Redis.from_url(fault_proxy.url) as client:
         cache: Cache[Any] = Cache(client, "c", ttl=60, namespace=namespace, deadline=5)
