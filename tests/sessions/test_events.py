@@ -52,8 +52,8 @@ async def test_each_end_is_told_exactly_once_to_one_of_all_readers(redis_url: st
             await victim
         tasks.append(asyncio.create_task(collect(stores[1], seen)))
         await asyncio.sleep(0.02)
-    await until(lambda: len(seen) >= 120, within=20)
-    await asyncio.sleep(0.7)
+    await until(lambda: len(seen) >= 120, within=60)
+    await asyncio.sleep(0.3)
     await stop(tasks)
     assert Counter(event.handle for event in seen) == Counter(session.handle for session in sessions)
     reasons = Counter(event.reason for event in seen)
@@ -68,9 +68,10 @@ async def test_each_end_is_told_exactly_once_to_one_of_all_readers(redis_url: st
 
 async def test_ends_wait_while_nobody_listens(redis_client: Redis, namespace: str) -> None:
     store = SessionStore(redis_client, namespace=namespace, idle_timeout=0.2, absolute_timeout=60, deadline=10)
-    expired, revoked = await store.create(), await store.create(user_id="42")
-    await store.destroy(revoked.token)
-    await asyncio.sleep(0.3)
+    long = SessionStore(redis_client, namespace=namespace, deadline=10)
+    expired, revoked = await store.create(), await long.create(user_id="42")
+    assert await long.destroy(revoked.token)
+    await asyncio.sleep(0.25)
     async with aclosing(store.events()) as events:
         told = [await asyncio.wait_for(anext(events), 5) for _ in range(2)]
         assert set(told) == {
@@ -82,7 +83,7 @@ async def test_ends_wait_while_nobody_listens(redis_client: Redis, namespace: st
 
 
 async def test_a_touched_session_is_not_told_before_its_time(redis_client: Redis, namespace: str) -> None:
-    store = SessionStore(redis_client, namespace=namespace, idle_timeout=0.6, absolute_timeout=1.5, deadline=10)
+    store = SessionStore(redis_client, namespace=namespace, idle_timeout=1, absolute_timeout=1.5, deadline=10)
     session = await store.create()
     seen: list[SessionEvent] = []
     task = asyncio.create_task(collect(store, seen))
@@ -225,16 +226,14 @@ async def test_waiting_follows_a_rotation_but_not_a_login(store: Any) -> None:
 
 
 async def test_waiting_ends_with_the_session_and_not_before(redis_client: Redis, namespace: str) -> None:
-    store = SessionStore(redis_client, namespace=namespace, idle_timeout=0.5, absolute_timeout=60, deadline=10)
+    store = SessionStore(redis_client, namespace=namespace, idle_timeout=1, absolute_timeout=60, deadline=10)
     session = await store.create()
     task = await waiting(store, session)
-    start = time.monotonic()
-    for _ in range(3):
-        await asyncio.sleep(0.3)
-        assert await store.extend(session.token)
-    assert not task.done()
-    assert (await asyncio.wait_for(task, 5)).reason == "expired"
-    assert time.monotonic() - start > 1.3
+    await asyncio.sleep(0.3)
+    extended = time.monotonic()
+    assert await store.extend(session.token)
+    assert (await asyncio.wait_for(task, 10)).reason == "expired"
+    assert time.monotonic() - extended >= 0.99
 
 
 async def test_a_revocation_in_a_gap_is_found_afterwards(
