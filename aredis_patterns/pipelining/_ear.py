@@ -235,8 +235,14 @@ class Ear:
 
     def _give_up(self, channel: Channel, error: Exception) -> None:
         del self._channels[channel.kind, channel.name]
-        if not channel.confirmed.done():
-            channel.confirmed.set_exception(error)
+        self.end(channel, error)
+
+    def end(self, channel: Channel, error: Exception) -> None:
+        """Nobody will listen for this channel any more, whether somebody does now or not."""
+        channel.live = False
+        if channel.confirmed.done():
+            channel.confirmed = self._expectation()
+        channel.confirmed.set_exception(error)
         for subscription in channel.handlers if channel.established else ():
             _guarded(subscription.on_lost, error)
 
@@ -375,8 +381,7 @@ class Ear:
         self._closed = True
         channels, self._channels = self._channels, {}
         for channel in channels.values():
-            self._tell_lost(channel, WireClosed("the client was closed"))
-            channel.confirmed.set_exception(WireClosed("the client was closed"))
+            self.end(channel, WireClosed("the client was closed"))
         await self._opening.stop()
         self._leave()
         if self._retry is not None:

@@ -113,7 +113,7 @@ class ClusterListener(Listener):
         super().__init__(**options)
         self._client = weakref.ref(client)
         self._node_source = node_source
-        self._moving: set[asyncio.Task[None]] = set()
+        self._moving: dict[asyncio.Task[None], list[Channel]] = {}
         self.plain_node: ClusterNode | None = None
         """On which plain channels and patterns are heard."""
         self._deaf_node: str | None = None
@@ -152,8 +152,8 @@ class ClusterListener(Listener):
         if any(channel.kind != "shard" for channel in channels):
             self.plain_node, self._deaf_node = None, node
         task = self.loop.create_task(self._move(channels, error))
-        self._moving.add(task)
-        task.add_done_callback(self._moving.discard)
+        self._moving[task] = channels
+        task.add_done_callback(lambda task: self._moving.pop(task, None))
 
     async def _move(self, channels: list[Channel], error: MovedError | None) -> None:
         """Find out where these channels are heard now, and listen there."""
@@ -171,9 +171,14 @@ class ClusterListener(Listener):
                 self.client._initialize = True
 
     async def close(self) -> None:
-        for task in self._moving:
+        moving = dict(self._moving)
+        for task in moving:
             task.cancel()
-        await asyncio.gather(*self._moving, return_exceptions=True)
+        await asyncio.gather(*moving, return_exceptions=True)
+        ear = next(iter(self._ears.values()), None)
+        for channel in (each for channels in moving.values() for each in channels):
+            if ear is not None and channel.ear is None and channel.handlers:  # between two nodes
+                ear.end(channel, WireClosed("the client was closed"))
         await super().close()
 
     def abandon(self) -> None:

@@ -324,3 +324,17 @@ async def test_a_slot_that_moves_while_another_channel_is_left(client: Redis, na
     ear = await listener.ear_for("shard", kept.name)
     ear._heard([b"sunsubscribe", kept.name, 0])  # what a server says of a slot that it has given away
     assert (stays.lost, kept.live) == (1, False)
+
+
+async def test_closing_the_client_during_an_outage_ends_its_subscriptions_too(
+    through_proxy: Redis, fault_proxy: FaultProxy, namespace: str
+) -> None:
+    listener, heard = listener_of(through_proxy), Heard()
+    subscription = await listener.subscribe(namespace, **heard.handlers())
+    fault_proxy.refuse_connections()
+    fault_proxy.kill_connections()
+    await heard.until(lambda: heard.lost == 1)
+    await lane_of(through_proxy).aclose()
+    assert heard.lost == 2  # told again: nobody comes back
+    with pytest.raises(WireClosed):
+        await subscription.confirmed()

@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError
 
-from aredis_patterns import EmbeddedServer, Event, Gap, PubSub
+from aredis_patterns import EmbeddedServer, Event, Gap, PubSub, Topic, WireClosed
 from aredis_patterns.pipelining import PipelinedRedis, lane_of, listener_of
 from aredis_patterns.testing import FaultProxy
 
@@ -240,3 +240,18 @@ async def test_a_handler_that_is_cancelled_from_within_does_not_end_the_listenin
         await pubsub.publish("c", 2)
         await until(lambda: got == [1, 2])
         assert (listening.failed, [type(error) for error in errors]) == (1, [RuntimeError])
+
+
+async def test_readers_end_when_the_client_is_closed_during_an_outage(
+    through_proxy: Redis, fault_proxy: FaultProxy, namespace: str
+) -> None:
+    pubsub, topic = PubSub(through_proxy, namespace=namespace), Topic(through_proxy, "t", namespace=namespace)
+    async with pubsub.subscribe("c") as subscription, topic.subscribe() as reader, asyncio.timeout(10):
+        readers = [asyncio.ensure_future(anext(each)) for each in (subscription, reader)]
+        fault_proxy.refuse_connections()
+        fault_proxy.kill_connections()
+        await until(lambda: not subscription.live)
+        await lane_of(through_proxy).aclose()
+        for reading in readers:
+            with pytest.raises(WireClosed):
+                await reading
