@@ -118,6 +118,22 @@ async def test_pages_by_number_and_by_cursor(make_board: Any) -> None:
     assert (list(empty), empty.total, empty.pages, empty.cursor) == ([], 0, 0, None)
 
 
+@pytest.mark.parametrize("order", ["desc", "asc"])
+async def test_a_cursor_goes_by_bytes_and_not_by_letters(order: Any, make_board: Any) -> None:
+    """Redis ranks equal scores by their bytes: B, a, aa, b, bytes beyond ASCII. A locale would sort them otherwise."""
+    board = make_board(order=order)
+    names = ["B", "Z-", "_", "a", "aa", "ab", "b", "\xe4", "\u20ac"]
+    for gone in names[1:-1]:
+        await asyncio.gather(*(board.add_score(name, 1) for name in names))
+        everybody = [entry.member for entry in await board.get_top(20)]
+        assert everybody == sorted(names, key=str.encode, reverse=order == "desc")
+        place = everybody.index(gone)
+        page = await board.get_page(size=place + 1)
+        await board.remove(gone)
+        rest = await board.get_page(size=20, cursor=page.cursor)
+        assert [entry.member for entry in rest] == everybody[place + 1 :]
+
+
 @pytest.mark.parametrize("cursor", ["", "x", "!!!", "MQ", "MWFiYwpm", "é", "A" * 50])
 async def test_a_cursor_that_is_not_ours_is_refused(cursor: str, make_board: Any) -> None:
     with pytest.raises(ValueError, match="not a cursor"):
