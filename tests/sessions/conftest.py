@@ -47,6 +47,14 @@ class Clocked:
 
 
 @pytest.fixture
+async def redis_client(redis_client: Redis) -> AsyncGenerator[Redis, None]:
+    """The client of the suite. What readers of ends send as they stop would open a connection again, were it still on its
+    way when the client is closed; so the lanes are closed first."""
+    yield redis_client
+    await lane_of(redis_client).aclose()
+
+
+@pytest.fixture
 def clocked(redis_client: Redis) -> Clocked:
     return Clocked(redis_client)
 

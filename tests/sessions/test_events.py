@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 from aredis_patterns import PipelinedRedis, SessionEvent, SessionStore
 from aredis_patterns.embedded import EmbeddedServer
+from aredis_patterns.pipelining import lane_of
 from aredis_patterns.testing import FaultProxy
 
 
@@ -63,6 +64,7 @@ async def test_each_end_is_told_exactly_once_to_one_of_all_readers(redis_url: st
     assert reasons["expired"] == 120 - revoked - reasons["evicted"]
     assert {event.user_id for event in seen} == {f"u{n}" for n in range(40)}
     for client in clients:
+        await lane_of(client).aclose()
         await client.aclose()
 
 
@@ -193,6 +195,8 @@ async def test_a_revocation_is_pushed_to_all_who_wait(redis_url: str, namespace:
         assert not untouched.done()
         await stop([untouched])
         assert here.statistics().waiting == there.statistics().waiting == 0
+        for client in (one, two):
+            await lane_of(client).aclose()
 
 
 async def test_who_comes_too_late_is_told_at_once(store: Any) -> None:

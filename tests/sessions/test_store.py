@@ -23,6 +23,7 @@ from aredis_patterns import (
     SessionStore,
     SessionTooLarge,
 )
+from aredis_patterns.pipelining import lane_of
 from aredis_patterns.sessions._tokens import handle_of, new_token
 from aredis_patterns.testing import FaultProxy, assert_round_trips, no_leaked_keys
 
@@ -651,7 +652,9 @@ async def test_same_answers_on_every_protocol(redis_url: str, client_options: di
             await asyncio.sleep(0.01)
         assert await store.destroy_all("ключ") == 1
         assert (await waiting).user_id == "ключ"
-        assert (await anext(store.events())).handle == session.handle
+        async with aclosing(store.events()) as events:
+            assert (await anext(events)).handle == session.handle
+        await lane_of(client).aclose()
 
 
 @pytest.mark.parametrize(
