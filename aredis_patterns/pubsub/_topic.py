@@ -141,7 +141,7 @@ class Topic(Generic[T]):
         publication returns the first, with `deduplicated` set.
 
         Raises EncodeError before any I/O; TopicFull with `retention="interest"`; ReplyTimeout when `deadline` passes:
-        then it may have been published, once.
+        then it may have been published, once; ServerUnavailable when it passes before its turn: then it was not.
         """
         bodies = [self._core.codec.encode(data)]
         run = self._publisher.append(bodies, dedup_id, None if deadline is None else to_seconds(deadline, "deadline"))

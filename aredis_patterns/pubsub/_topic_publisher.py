@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from aredis_patterns.exceptions import TopicFull
+from aredis_patterns.exceptions import ServerUnavailable, TopicFull
 from aredis_patterns.pubsub._operations import WINDOW
 from aredis_patterns.pubsub._positions import EntryId, parse_id
 from aredis_patterns.pubsub._scripts import topic_publish
@@ -48,7 +49,7 @@ class TopicPublisher:
         """Append bodies as one operation; the first of them. One round trip."""
         limits = self._limits
         core, keys, feed = self._core, self._core.keys, self._core.feed()
-        operation = await feed.operations.begin()
+        operation = await (feed.operations.begin() if deadline is None else self._begin_within(deadline))
         try:
             call = partial(
                 topic_publish,
@@ -77,3 +78,12 @@ class TopicPublisher:
         if not done.status:
             raise TopicFull(core.name, done.number)
         return Publication(parse_id(done.id.encode()), done.number, done.status == 2)
+
+    async def _begin_within(self, deadline: float) -> int:
+        try:
+            async with asyncio.timeout(deadline):
+                return await self._core.feed().operations.begin()
+        except TimeoutError:
+            raise ServerUnavailable(
+                f"{self._core.name!r}: not published, for {deadline:g} s others before it were waiting for their replies"
+            ) from None

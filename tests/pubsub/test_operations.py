@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 import aredis_patterns.pubsub._topic_publisher as publisher
-from aredis_patterns import OutcomeUnknown, Topic
+from aredis_patterns import OutcomeUnknown, ServerUnavailable, Topic
 from aredis_patterns.pipelining import lane_of
 from aredis_patterns.pubsub._operations import WINDOW, Operations
 
@@ -45,6 +45,19 @@ async def test_a_publication_that_others_pass_by_is_there_once(
     assert (await first).number == 1
     await asyncio.gather(*others)
     assert (await topic.info()).published == WINDOW + 101
+
+
+async def test_a_deadline_that_passes_before_its_turn_says_that_nothing_was_sent(
+    redis: Redis, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic: Topic[Any] = Topic(redis, "t", namespace=namespace)
+    feed = topic._core.feed()
+    monkeypatch.setattr(feed, "operations", Operations(window=1))
+    other = await feed.operations.begin()
+    with pytest.raises(ServerUnavailable, match="not published"):
+        await topic.publish(1, deadline=0.01)
+    feed.operations.end(other)
+    assert (await topic.publish(2, deadline=5)).number == 1
 
 
 async def test_they_begin_in_the_order_of_asking_and_never_a_window_ahead() -> None:
