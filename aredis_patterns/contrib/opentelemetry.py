@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import SpanKind, TracerProvider
+from opentelemetry.trace import SpanKind, StatusCode, TracerProvider
 
 from aredis_patterns._core.instrumentation import Kind, Layer
 from aredis_patterns.types import RedisClient
@@ -91,6 +91,7 @@ class OpenTelemetryInstrumentation:
                 span.set_attribute("aredis_patterns.outcome", kind.outcome)
                 if failed:
                     span.set_attribute("error.type", kind.outcome)
+                    span.set_status(StatusCode.ERROR)
 
         return tell
 
@@ -103,6 +104,9 @@ class OpenTelemetryInstrumentation:
             f"EVALSHA {operation}" if script else f"{family}.{operation}",
             kind=SpanKind.CLIENT if script else SpanKind.INTERNAL,
             attributes=self._attributes(family, operation, layer),
+            # The text of an error names keys, and its traceback what the source shows: `error.type` says what it was.
+            record_exception=False,
+            set_status_on_exception=False,
         )
 
     def _attributes(self, family: str, operation: str, layer: Layer) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from opentelemetry.semconv.attributes import db_attributes, error_attributes, se
 from opentelemetry.trace import SpanKind, StatusCode
 from redis.asyncio import Redis
 
-from aredis_patterns import FixedWindowLimiter, instrument
+from aredis_patterns import FixedWindowLimiter, Lock, increment, instrument
 from aredis_patterns.contrib.opentelemetry import OpenTelemetryInstrumentation
 from aredis_patterns.embedded import EmbeddedServer
 
@@ -103,6 +103,22 @@ async def test_an_error_has_a_type_and_a_status(own_server: EmbeddedServer, own_
     hit = backend.finished()["ratelimit.hit"]
     assert hit.status.status_code is StatusCode.ERROR
     assert dict(hit.attributes or {})[error_attributes.ERROR_TYPE] == "denied"
+
+
+async def test_an_error_does_not_carry_keys_into_the_trace(redis_client: Redis, namespace: str) -> None:
+    backend = Backend()
+    instrument(redis_client, backend.instrumentation())
+    await redis_client.set(f"{namespace}:secret-user", "not a number")
+    with pytest.raises(Exception, match="integer"):
+        await increment(redis_client, f"{namespace}:secret-user", namespace=namespace)
+    async with Lock(redis_client, "secret-user", namespace=namespace):
+        with pytest.raises(Exception, match="secret-user"):
+            async with Lock(redis_client, "secret-user", namespace=namespace).using(timeout=0):
+                pass
+    spans = backend.finished()
+    assert "EVALSHA increment" in spans
+    assert spans["EVALSHA increment"].status.status_code is StatusCode.ERROR
+    assert not [span.name for span in spans.values() if "secret-user" in span.to_json() or span.events]
 
 
 async def test_without_spans_the_span_of_the_application_is_left_alone(redis_client: Redis, namespace: str) -> None:
