@@ -22,6 +22,8 @@ FAMILY_OF: Final[dict[str, str]] = {
     **dict.fromkeys(("queue", "list"), "queues"),
     **dict.fromkeys(("ps", "topic"), "pubsub"),
     **dict.fromkeys(("lb", "trend"), "leaderboards"),
+    **dict.fromkeys(("act", "uv", "ids"), "analytics"),
+    "tx": "transactions",
 }
 
 _KEY: Final = re.compile(

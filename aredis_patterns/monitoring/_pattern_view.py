@@ -168,8 +168,12 @@ def _sort_in(found: _Found, key: bytes, parsed: PatternKey) -> None:
         found.lists[parsed.object] = base
     else:
         family = FAMILY_OF.get(parsed.kind, parsed.kind)
-        # Many objects of these kinds belong to one limiter or store; of the others the object is the name.
-        name = " ".join(parsed.parts) if parsed.kind in ("rl", "conc", "sess") else parsed.object
+        # Many objects of these kinds belong to one limiter or store, and markers lie beside keys of the user; of the
+        # others the object is the name.
+        if parsed.kind == "tx":
+            name = f"markers of {parsed.suffix[0]}" if parsed.suffix else "markers"
+        else:
+            name = " ".join(parsed.parts) if parsed.kind in ("rl", "conc", "sess") else parsed.object
         found.counts[family, name] = found.counts.get((family, name), 0) + 1
 
 

@@ -98,13 +98,15 @@ async def test_patterns_are_aggregated_and_queues_named_only_when_listed(own_ser
         await patterns.queue("emails").enqueue({"n": 1})
         await patterns.queue("user:7").enqueue({"n": 1})
         await patterns.queue("user:8").enqueue({"n": 1})
+        await patterns.client.mset({f"ap:user-{n}:{{x}}": 1 for n in range(5)})
         async with patterns.lock("user:7"):
             found = await page(metrics)
         assert found["aredis_patterns_locks_held", "kind=lock"] == 1
         assert found["aredis_patterns_queue_messages", "queue=emails", "state=ready"] == 1
         assert found["aredis_patterns_queue_messages", "queue=(other)", "state=ready"] == 2
         assert found["aredis_patterns_queue_age_seconds", "queue=emails"] < 30
-        assert not any("user:" in part for key in found for part in key)
+        assert found["aredis_patterns_keys", "family=(other)"] == 5
+        assert not any("user" in part for key in found for part in key)
 
 
 async def test_a_watched_object_shows_its_numbers(redis_client: Redis, namespace: str) -> None:

@@ -99,6 +99,19 @@ async def test_limiters_and_boards_are_counted_by_name(apps: tuple[Patterns, Pat
     assert any(family == "leaderboards" for family, _ in objects)
 
 
+async def test_every_family_is_known_by_its_name(apps: tuple[Patterns, Patterns]) -> None:
+    p = apps[0]
+    await p.activity("logins", retention=86400).mark_active(7)
+    await p.unique_counter("visits", retention=86400).track_visitor("home", "ada")
+    await p.client.set("{bank}:user-7", 5)
+    for number in range(3):
+        await p.transfer("{bank}:user-7", f"{{bank}}:user-{number}", 1)
+        await p.increment(f"views:{number}", ttl=60)
+    objects = {(each.family, each.name): each.keys for each in (await p.pattern_view()).objects}
+    assert {family for family, _ in objects} == {"analytics", "transactions"}
+    assert objects["transactions", "markers of transfer"] == objects["transactions", "markers of increment"] == 3
+
+
 async def test_looking_is_not_seen_as_misses(apps: tuple[Patterns, Patterns], own_client: Redis) -> None:
     async with apps[0].lock("x"):
         before = (await own_client.info("stats"))["keyspace_misses"]
