@@ -14,7 +14,7 @@ from rich.text import Text
 
 from aredis_patterns._core.diagnosis import translate
 from aredis_patterns.cli._frame import as_json
-from aredis_patterns.cli._tables import bytes_of, command_text, count_of, seconds_of, table_of
+from aredis_patterns.cli._tables import bytes_of, command_text, count_of, printable, seconds_of, table_of
 from aredis_patterns.hub import Patterns
 from aredis_patterns.monitoring import Finding, KeyReport, KeyScan, ScanProgress
 from aredis_patterns.monitoring._options import ScanOptions
@@ -87,7 +87,8 @@ async def run_doctor(url: str, output: Output, *, namespace: str, fail_on: str) 
         for finding in diagnosis.findings:
             output.console.print(_finding(finding, many=len(diagnosis.reports) > 1), highlight=False)
         bad = len(diagnosis.critical), len(diagnosis.warnings)
-        words = "Nothing to complain of." if not any(bad) else f"{bad[0]} critical, {bad[1]} warnings."
+        warnings = "warning" if bad[1] == 1 else "warnings"
+        words = "Nothing to complain of." if not any(bad) else f"{bad[0]} critical, {bad[1]} {warnings}."
         output.console.print(Text(words, style="bold green" if not any(bad) else "bold"))
     if fail_on == "never":
         return 0
@@ -99,7 +100,7 @@ def _finding(finding: Finding, *, many: bool) -> Text:
     where = f" [{finding.node}]" if many and finding.node else ""
     return Text.assemble(
         (f"{finding.severity:<8} ", _STYLE[finding.severity]),
-        (finding.message, "bold"),
+        (printable(finding.message), "bold"),
         f" ({finding.code}){where}\n",
         ("         -> ", "dim"),
         finding.fix,

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from aredis_patterns.cli._frame import Frame
 from aredis_patterns.cli._scrape import ProcessView
-from aredis_patterns.cli._tables import bytes_of, command_text, count_of, seconds_of
+from aredis_patterns.cli._tables import bytes_of, command_text, count_of, printable, seconds_of
 
 __all__ = ["TABLES", "TableOf"]
 
@@ -32,7 +32,8 @@ class TableOf:
 
 def _row(*cells: object, style: str = "") -> Row:
     """Cells as text, never markup: names may hold brackets. Numbers stand on the right."""
-    return tuple(Text(str(cell), style=style, justify="right" if _is_number(str(cell)) else "left") for cell in cells)
+    texts = (printable(str(cell)) for cell in cells)
+    return tuple(Text(text, style=style, justify="right" if _is_number(text) else "left") for text in texts)
 
 
 def _is_number(text: str) -> bool:

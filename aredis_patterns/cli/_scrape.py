@@ -49,12 +49,12 @@ class ProcessView:
 
 async def scrape(url: str) -> ProcessView:
     """Fetch and read; what goes wrong is in `problem`."""
-    where = urlsplit(url).netloc or url
+    where = urlsplit(url).netloc.rpartition("@")[2] or url
     try:
         text = await asyncio.to_thread(_fetch, url)
         return parse_metrics(text, where)
     except (OSError, ValueError) as error:
-        return ProcessView(where, problem=f"{url}: {error}")
+        return ProcessView(where, problem=f"{where}: {error}")
 
 
 def parse_metrics(text: str, where: str) -> ProcessView:

@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["bytes_of", "command_text", "count_of", "seconds_of", "table_of"]
+__all__ = ["bytes_of", "command_text", "count_of", "printable", "seconds_of", "table_of"]
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -56,6 +56,17 @@ def command_text(args: Sequence[bytes], width: int = 120) -> str:
     return line if len(line) <= width else line[: width - 1] + "\u2026"
 
 
+def printable(text: str) -> str:
+    """Text of others for a terminal: a key may hold an escape sequence, which must be read and not obeyed.
+
+    >>> printable("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 def table_of(
     title: str, columns: Iterable[str], rows: Iterable[Sequence[object]], *, right: Sequence[int] = ()
 ) -> Table:
@@ -64,5 +75,5 @@ def table_of(
     for at, column in enumerate(columns):
         table.add_column(column, justify="right" if at in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+        table.add_row(*(cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in row))
     return table

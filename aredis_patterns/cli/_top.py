@@ -16,7 +16,7 @@ from textual.widgets import DataTable, Footer, Label, Sparkline, Static, TabbedC
 
 from aredis_patterns.cli._frame import Frame
 from aredis_patterns.cli._rows import TABLES, TableOf
-from aredis_patterns.cli._tables import bytes_of, count_of, seconds_of
+from aredis_patterns.cli._tables import bytes_of, count_of, printable, seconds_of
 
 __all__ = ["TopApp"]
 
@@ -163,7 +163,7 @@ class TopApp(App[None]):
     def _problem(self, problems: list[str]) -> None:
         line = self.query_one("#problem", Static)
         line.display = bool(problems)
-        line.update("\n".join(problems[:4]))
+        line.update("\n".join(map(printable, problems[:4])))
 
     def _tiles(self, frame: Frame) -> None:
         traffic = f"in {bytes_of(frame.input_bytes)}/s, out {bytes_of(frame.output_bytes)}/s"

@@ -10,7 +10,7 @@ from rich.console import Console
 from aredis_patterns.cli._frame import Frame, Watcher
 from aredis_patterns.cli._inspect import Output, connected
 from aredis_patterns.cli._rows import TABLES
-from aredis_patterns.cli._tables import bytes_of, count_of, seconds_of, table_of
+from aredis_patterns.cli._tables import bytes_of, count_of, printable, seconds_of, table_of
 from aredis_patterns.cli._top import TopApp
 
 __all__ = ["run_top"]
@@ -22,7 +22,7 @@ async def run_top(
     """Until somebody presses q; with `once` two looks, an interval apart, so that rates are known."""
     async with connected(url, namespace) as patterns:
         watcher = Watcher(patterns.client, namespace, metrics)
-        where = url.rpartition("@")[2] if "@" in url else url
+        where = url.rpartition("@")[2].partition("?")[0]  # a password may stand in either
         if not once:
             await TopApp(watcher.look, interval=interval, where=where).run_async()
             return 0
@@ -44,7 +44,7 @@ def _print(frame: Frame, console: Console) -> None:
         highlight=False,
     )
     for problem in frame.problems:
-        console.print(problem, style="yellow", markup=False)
+        console.print(printable(problem), style="yellow", markup=False)
     for table in TABLES:
         rows = table.rows(frame)
         if rows:

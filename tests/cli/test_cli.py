@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from aredis_patterns.embedded import EmbeddedServer
 
 
-def run(*words: str, timeout: float = 40) -> subprocess.CompletedProcess[str]:
+def run(*words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     program = "from aredis_patterns.cli import main; main()"
     return subprocess.run(
         [sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=timeout, check=False
@@ -48,7 +48,7 @@ def test_what_is_wrong_is_one_line(url: str, advice: str) -> None:
     assert advice in done.stderr.lower()
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 30
 
 
 async def test_a_wrong_password_is_one_line(own_server: EmbeddedServer, own_client: Redis) -> None:

@@ -17,7 +17,7 @@ from aredis_patterns.embedded import EmbeddedServer
 def run(*words: str) -> subprocess.CompletedProcess[str]:
     program = "from aredis_patterns.cli import main; main()"
     return subprocess.run(
-        [sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=40, check=False
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=120, check=False
     )
 
 
@@ -61,6 +61,24 @@ async def test_keys_as_tables_and_as_json(own_server: EmbeddedServer, own_client
     assert "301 keys" in shown.stdout
     found = document("keys", own_server.url, "--json", "--match", "user:*", "--top", "2", "--rate", "100000")
     assert (found["keys"], len(found["biggest"]), found["complete"]) == (300, 2, True)
+
+
+async def test_a_key_cannot_write_to_the_terminal(own_server: EmbeddedServer, own_client: Redis) -> None:
+    await own_client.set("ap:\x1b]0;owned\x07{x}", "v")
+    async with Patterns.from_url(own_server.url) as patterns, patterns.lock("\x1b[2Jlock", ttl=300):
+        await patterns.queue("\x1b[31mqueue").enqueue(1)
+        shown = [run("keys", own_server.url), run("doctor", own_server.url)]
+        shown.append(run("top", own_server.url, "--once", "--interval", "0.1"))
+    for done in shown:
+        assert "\\x1b" in done.stdout
+        assert not [letter for letter in done.stdout if not letter.isprintable() and letter != "\n"]
+
+
+def test_a_bad_group_is_one_line() -> None:
+    done = run("keys", "embedded://", "--group", "(")
+    assert done.returncode == 1
+    assert "not a regular expression" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 async def test_slowlog_hides_values_unless_asked(own_server: EmbeddedServer, own_client: Redis) -> None:
