@@ -39,7 +39,10 @@ def grouping(group: str | Callable[[str], str] | None) -> Callable[[str], str]:
         return shape_of
     if callable(group):
         return group
-    pattern = re.compile(group)
+    try:
+        pattern = re.compile(group)
+    except re.error as error:
+        raise ValueError(f"group is not a regular expression: {error}, in {group!r}") from error
 
     def by_pattern(key: str) -> str:
         found = pattern.search(key)

@@ -138,7 +138,10 @@ class KeyScan:
             try:
                 finished = await run.run()
             except RedisError as error:
-                raise translate(error, command="the scan") from error
+                known = translate(error, command="the scan")
+                if known is error:
+                    raise
+                raise known from error
             complete &= finished
             vanished += run.vanished
         for node in nodes:

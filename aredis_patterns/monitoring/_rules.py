@@ -262,9 +262,16 @@ def unseen(report: NodeReport) -> Iterator[Finding]:
     silent = next((each for each in missing.values() if each.kind == "unreachable"), None)
     if silent is not None:
         yield Finding("unreachable", "critical", silent.reason, "start the server, or mend the network to it")
+    sections: dict[str, list[str]] = {}
     for name, each in missing.items():
         if each.kind != "unreachable":
-            yield Finding("unavailable", "info", f"{name} {each}", "grant it, or run the doctor as another user")
+            sections.setdefault(str(each), []).append(name)
+    for reason, names in sections.items():
+        # Without INFO next to nothing was examined: that is not "nothing to complain of".
+        severity: Severity = "warning" if "server" in names else "info"
+        yield Finding(
+            "unavailable", severity, f"{', '.join(names)} {reason}", "grant it, or run the doctor as another user"
+        )
 
 
 RULES: Final[tuple[Rule, ...]] = (

@@ -123,6 +123,18 @@ async def test_a_restricted_user_gets_what_there_is(restricted: Redis) -> None:
     assert all("ACL SETUSER" in finding.message for finding in diagnosis.findings)
 
 
+async def test_a_doctor_who_may_not_look_at_all_does_not_call_it_well(
+    own_server: EmbeddedServer, own_client: Redis
+) -> None:
+    await own_client.acl_setuser("blind", enabled=True, nopass=True, keys="*", commands=["+ping", "+hello"])
+    async with Redis.from_url(own_server.url, username="blind", password="x") as client:
+        diagnosis = await doctor(client, namespace=None)
+    assert not diagnosis
+    (info,) = diagnosis.warnings
+    assert info.message.startswith("server, memory, stats")  # said once, not once per section
+    assert "+info" in info.message
+
+
 @pytest.fixture
 async def report(own_client: Redis) -> NodeReport:
     await own_client.config_set("maxmemory", 1_000_000_000)
