@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -32,8 +33,9 @@ def by_ip(*, trusted_proxies: int = 0) -> KeyFunction:
     """The client's address. X-Forwarded-For is believed only as far as `trusted_proxies` of your own have written it."""
 
     def key(connection: HTTPConnection) -> Keys:
-        peer = connection.client.host if connection.client else None
-        return "ip:" + client_address(peer, connection.headers.getlist("x-forwarded-for"), trusted_proxies)
+        client = connection.scope.get("client")
+        hops = connection.headers.getlist("x-forwarded-for") if trusted_proxies > 0 else ()
+        return "ip:" + client_address(client[0] if client else None, hops, trusted_proxies)
 
     return key
 
@@ -41,10 +43,13 @@ def by_ip(*, trusted_proxies: int = 0) -> KeyFunction:
 def by_header(name: str, *, missing: KeyFunction | None = None) -> KeyFunction:
     """The value of a header, such as an API key that somebody else has checked. Without it: `missing`, or by_ip()."""
     otherwise = missing or by_ip()
+    sought, begin = name.lower().encode("latin-1"), f"header:{name.lower()}:"
 
     def key(connection: HTTPConnection) -> Keys | Awaitable[Keys]:
-        value = connection.headers.get(name)
-        return f"header:{name.lower()}:{value}" if value else otherwise(connection)
+        for field, value in connection.scope["headers"]:  # lower case, says ASGI; nothing else of them is needed
+            if field == sought:
+                return begin + value.decode("latin-1") if value else otherwise(connection)
+        return otherwise(connection)
 
     return key
 
@@ -118,7 +123,7 @@ def _mounted_at(scope: Scope, path: str) -> str:
     if not root:
         return ""
     values: Mapping[str, Any] = scope.get("path_params") or {}
-    names = {str(value): name for name, value in values.items() if f"{{{name}" not in path}
+    names = {str(value): name for name, value in values.items() if not re.search(rf"{{{name}[:}}]", path)}
     if not names:
         return root
     return "/".join(f"{{{names[part]}}}" if part in names else part for part in root.split("/"))

@@ -5,10 +5,10 @@ Public through `contrib.starlette` and `contrib.fastapi`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeAlias, Unpack
 
 from redis.asyncio import Redis, RedisCluster
-from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,7 +18,6 @@ from aredis_patterns.contrib._http import (
     RETRY_WHEN_UNAVAILABLE,
     TROUBLE,
     HeaderChoice,
-    new_headers,
     problem_body,
     refusal,
     result_headers,
@@ -35,7 +34,15 @@ from aredis_patterns.ratelimit import (
 )
 from aredis_patterns.types import RedisClient
 
-__all__ = ["LimitSource", "RateLimitMiddleware", "Undecided", "can_answer", "find_limiter", "refusal_response"]
+__all__ = [
+    "LimitSource",
+    "RateLimitMiddleware",
+    "Undecided",
+    "add_headers",
+    "can_answer",
+    "find_limiter",
+    "refusal_response",
+]
 
 AnyLimiter: TypeAlias = Limiter | MultiLimiter
 
@@ -95,8 +102,10 @@ def find_limiter(connection: HTTPConnection, name: str) -> AnyLimiter:
 def _in_state(connection: HTTPConnection, name: str) -> object:
     """From `app.state`, or from the state of the lifespan, which mounted applications see, too."""
     found = getattr(connection.scope["app"].state, name, None) if "app" in connection.scope else None
+    if found is not None:
+        return found
     lifespan: Any = connection.scope.get("state") or {}
-    return found if found is not None else lifespan.get(name)
+    return lifespan.get(name)
 
 
 class RateLimitMiddleware:
@@ -204,11 +213,20 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, response: Response
         await send({"type": "websocket.close", "code": _TRY_AGAIN_LATER, "reason": "rate limit"})
 
 
+def add_headers(present: list[tuple[bytes, bytes]], fields: Mapping[str, str]) -> None:
+    """Add to raw headers the fields whose names are not there yet: a header never appears twice."""
+    taken = {name.lower() for name, _ in present} if present else ()
+    for name, value in fields.items():
+        raw = name.lower().encode("latin-1")
+        if raw not in taken:
+            present.append((raw, value.encode("latin-1")))
+
+
 def _with_headers(send: Send, fields: dict[str, str]) -> Send:
     async def sender(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            headers.update(new_headers(fields, headers.keys()))
+            headers = message["headers"] = list(message.get("headers", ()))
+            add_headers(headers, fields)
         await send(message)
 
     return sender

@@ -17,7 +17,7 @@ from starlette.requests import HTTPConnection
 
 from aredis_patterns.contrib._caching_asgi import Cached, stored_response
 from aredis_patterns.contrib._cookies import SessionCookie
-from aredis_patterns.contrib._http import HeaderChoice, new_headers, result_headers
+from aredis_patterns.contrib._http import HeaderChoice, result_headers
 from aredis_patterns.contrib._limit_keys import (
     CostFunction,
     Costs,
@@ -33,6 +33,7 @@ from aredis_patterns.contrib._limits_asgi import (
     LimitSource,
     RateLimitMiddleware,
     Undecided,
+    add_headers,
     can_answer,
     charge,
     refusal_response,
@@ -135,9 +136,7 @@ class RateLimit:
             raise _refused(connection, undecided.response) from undecided
         if not result:
             raise _refused(connection, refusal_response(result, self.headers))
-        fields = result_headers(result, self.headers)
-        present = response.headers.keys()
-        response.headers.update(new_headers(fields, present) if present else fields)
+        add_headers(response.raw_headers, result_headers(result, self.headers))
         return result
 
 

@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Any, Final, Literal, Unpack
 
 from aredis_patterns._core.durations import timeout_seconds
+from aredis_patterns._core.instrumentation import listeners_of
 from aredis_patterns.exceptions import RateLimitExceeded
 from aredis_patterns.ratelimit._base import LimiterBase, check_cost, readable
 from aredis_patterns.ratelimit._failure import UNDECIDED
@@ -50,6 +51,7 @@ class Limiter(LimiterBase):
 
     def __init__(self, client: RedisClient, limit: Limit | str, **options: Unpack[LimiterOptions]) -> None:
         super().__init__(client, limit, **options)
+        self._listeners: Final = listeners_of(client)
         self._watched_hit: Final = self._hook.watched("hit", outcome_of, self._hit)
         self._waiting: Final = WaitingRoom(self._ask_in_line, self._give_back, self._unanswered)
 
@@ -62,7 +64,7 @@ class Limiter(LimiterBase):
 
         A refused request is not charged and changes nothing. Cost 0 only looks. Use `require` to raise instead.
         """
-        if self._hook.silent:
+        if self._listeners.patterns is None:  # `self._hook.silent`, without the call: this is the hottest path
             return self._hit(key, cost, limit, None)
         return self._watched_hit(key, cost, limit, None)
 

@@ -79,7 +79,9 @@ class RateLimitResult:
             raise ValueError(f'style is "draft" or "legacy", got {style!r}')
         if self.shadowed:
             return {}
-        parts = [part for part in self.parts if not part.shadowed] or [self]
+        parts: Sequence[RateLimitResult] = (self,)
+        if self.parts:
+            parts = [part for part in self.parts if not part.shadowed] or parts
         fields = _draft(parts) if style == "draft" else _legacy(self)
         if not self.allowed and self.retry_after is not None:
             fields["Retry-After"] = str(max(1, math.ceil(self.retry_after)))

@@ -14,6 +14,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import StreamingResponse
 
 from aredis_patterns import FixedWindowLimiter, MultiLimiter, PipelinedRedis
+from aredis_patterns.contrib._limit_keys import with_route
 from aredis_patterns.contrib.fastapi import RateLimit, RateLimitMiddleware, by_header, by_ip, by_route
 from aredis_patterns.testing import FaultProxy, assert_round_trips
 
@@ -337,3 +338,20 @@ async def test_websockets_are_limited_before_they_are_accepted(limiter: FixedWin
     answers = [(await asgi_websocket(app))[0] for _ in range(3)]
     assert [answer["type"] for answer in answers] == ["websocket.accept", "websocket.accept", "websocket.close"]
     assert answers[2]["code"] == 1013
+
+
+def test_a_mount_is_one_place_also_when_a_parameter_of_the_route_has_a_longer_name() -> None:
+    class Route:
+        path = "/items/{id2}"
+
+    def name(tenant: str) -> Any:
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "root_path": f"/t/{tenant}",
+            "path_params": {"id": tenant, "id2": "7"},
+            "route": Route,
+        }
+        return with_route(HTTPConnection(scope), "u")
+
+    assert name("acme") == name("other") == "GET /t/{id}/items/{id2} u"
