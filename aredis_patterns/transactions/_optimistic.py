@@ -22,9 +22,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Generic, TypeVar, cast
 
 from redis.asyncio import RedisCluster
-from redis.exceptions import AskError, ClusterDownError, ExecAbortError, ReadOnlyError, TryAgainError
+from redis.exceptions import AskError, ClusterDownError, ExecAbortError, ReadOnlyError, ResponseError, TryAgainError
 
 from aredis_patterns._core.backoff import exponential
+from aredis_patterns._core.diagnosis import translate
 from aredis_patterns._core.durations import timeout_seconds
 from aredis_patterns.exceptions import (
     OutcomeUnknown,
@@ -100,6 +101,9 @@ class Optimistic:
                 raise OutcomeUnknown("EXEC", self.keys[0], "no answer could be had in time") from error
             raise TransactionConflict(self.keys, f"no attempt succeeded within {self.timeout:g} s") from error
 
+    def _explained(self, error: Exception) -> Exception:
+        return translate(error, command="an optimistic transaction", key=self.keys[0])
+
     async def _until_committed(self, run: _Run[T]) -> T:
         pauses = exponential(first=FIRST_PAUSE, longest=LONGEST_PAUSE)
         for attempt in range(1, self.attempts + 1):
@@ -107,14 +111,18 @@ class Optimistic:
                 await asyncio.sleep(next(pauses))
             if run.forgotten:
                 break
-            if await run.attempt(attempt):
+            try:
+                ended = await run.attempt(attempt)
+            except ResponseError as error:  # of WATCH or EXEC: those of the body are its failure
+                raise self._explained(error) from error.__cause__
+            if ended:
                 return run.result()
             if isinstance(run.obstacle, _ELSEWHERE) and isinstance(self._client, RedisCluster):
                 self._client._initialize = True  # the next attempt asks where the slot is now
         if run.in_doubt:
             raise OutcomeUnknown("EXEC", self.keys[0], "no later attempt could find out") from run.obstacle
         if run.obstacle is not None:
-            raise run.obstacle
+            raise self._explained(run.obstacle) from run.obstacle.__cause__
         raise TransactionConflict(self.keys, f"{self.attempts} attempts met a change by somebody else")
 
 

@@ -13,6 +13,8 @@ from aredis_patterns import (
     CrossSlot,
     InsufficientFunds,
     OutcomeUnknown,
+    PermissionDenied,
+    ReadOnlyServer,
     RepliesLost,
     ServerUnavailable,
     Transaction,
@@ -20,6 +22,7 @@ from aredis_patterns import (
     TransactionFailed,
     optimistic,
 )
+from aredis_patterns.embedded import EmbeddedServer
 from aredis_patterns.pipelining import lane_of
 from aredis_patterns.testing import FaultProxy, LocalCluster, assert_round_trips, cancel_everywhere, no_leaked_keys
 from aredis_patterns.transactions import _optimistic
@@ -373,6 +376,22 @@ async def test_nobody_there(namespace: str) -> None:
     nobody = Redis(host="127.0.0.1", port=1)
     with pytest.raises(ServerUnavailable):
         await optimistic(nobody, "a", attempts=2, namespace=namespace).run(body)
+
+
+async def test_a_refusal_of_the_transaction_itself_says_what_to_do(
+    own_server: EmbeddedServer, own_client: Redis
+) -> None:
+    async def body(tx: Transaction) -> None:
+        tx.queue("INCR", "a")
+
+    await own_client.acl_setuser("app", enabled=True, nopass=True, keys="*", commands=["+@all", "-watch"])
+    async with Redis.from_url(own_server.url, username="app", password="x") as client:
+        with pytest.raises(PermissionDenied, match="ACL SETUSER app \\+watch"):
+            await optimistic(client, "a").run(body)
+        await lane_of(client).aclose()
+    await own_client.replicaof("127.0.0.1", 1)
+    with pytest.raises(ReadOnlyServer, match="primary"):
+        await optimistic(own_client, "a", attempts=2).run(body)
 
 
 async def test_commands_that_the_server_refuses(redis_client: Redis, namespace: str, alice: str, bob: str) -> None:
