@@ -98,7 +98,7 @@ class Script:
         args: Sequence[Encodable],
         deadline: float | None,
         *,
-        at_once: bool,
+        at_once: bool = False,
     ) -> asyncio.Future[Any] | None:
         """A call without a coroutine, for the hottest paths; None: make a real one.
 
@@ -110,7 +110,9 @@ class Script:
         if submit is None or (listeners is not None and listeners.scripts is not None):
             return None
         command = (self.command, self.identity, len(keys), *keys, *args)
-        found: asyncio.Future[Any] | None = submit(command, key=keys[0], deadline=deadline, at_once=at_once)
+        found: asyncio.Future[Any] | None = submit(
+            command, key=keys[0], deadline=deadline, at_once=at_once, replay_safe=self._repeatable
+        )
         return found
 
     async def finish(
@@ -125,7 +127,9 @@ class Script:
 
         Called again only when the error says that nothing was executed (a replica refuses the first write).
         """
-        if isinstance(error, (NoScriptError, BusyLoadingError, ReadOnlyError)):
+        if isinstance(error, NoScriptError):
+            return await self._call(commands, keys, args, deadline, missing=True)
+        if isinstance(error, (BusyLoadingError, ReadOnlyError)):
             return await self._run(commands, keys, args, deadline)
         key = _readable(keys[0])
         known = translate(error, command=f"script {self.name}", key=key)
@@ -178,17 +182,25 @@ class Script:
         return watch(self.family, self.name, "script", ended_well, self._call, commands, keys, args, deadline)
 
     async def _call(
-        self, commands: Commands, keys: Sequence[Key], args: Sequence[Encodable], deadline: float | None
+        self,
+        commands: Commands,
+        keys: Sequence[Key],
+        args: Sequence[Encodable],
+        deadline: float | None,
+        *,
+        missing: bool = False,
     ) -> Any:
+        """`missing`: the server has just said that it does not know the script."""
         key = keys[0] if keys else None
         command = (self.command, self.identity, len(keys), *keys, *args)
         began = time.monotonic()
         try:
-            try:
-                return await commands.call(*command, key=key, replay_safe=self._repeatable, deadline=deadline)
-            except ResponseError as error:
-                if not self.is_missing(error):
-                    raise
+            if not missing:
+                try:
+                    return await commands.call(*command, key=key, replay_safe=self._repeatable, deadline=deadline)
+                except ResponseError as error:
+                    if not self.is_missing(error):
+                        raise
             until = None if deadline is None else began + deadline
             return await self._repair(commands, command, key, until)
         except (ResponseError, AuthenticationError) as error:

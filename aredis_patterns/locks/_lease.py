@@ -72,6 +72,9 @@ class Lease:
 
     __slots__ = (
         "__weakref__",
+        "_abort",
+        "_aborted",
+        "_before",
         "_issuer",
         "_lost",
         "_state",
@@ -83,7 +86,6 @@ class Lease:
         "hold_until",
         "key",
         "reason",
-        "scope",
         "task",
         "token",
     )
@@ -112,10 +114,12 @@ class Lease:
         self.due = start + issuer.ttl / 3 if auto_renew else float("inf")
         """Time of the loop at which it is renewed."""
         self.reason = ""
-        self.scope: asyncio.Timeout | None = None
-        """The body that is cancelled with the lease."""
         self.task: asyncio.Task[object] | None = None
         """The only task that can release it, if there is such a one."""
+        self._before: int | None = None
+        """Cancellations of the task when its body began; None: it is not cancelled with the lease."""
+        self._abort: asyncio.Handle | None = None
+        self._aborted = False
         self._issuer: Final = issuer
         self._state: Literal["held", "released", "lost"] = "held"
         issuer.renewals.add(self)
@@ -204,9 +208,30 @@ class Lease:
         self.reason = reason
         self._end("lost")
         self._tell()
-        if self.scope is not None:
-            self.scope.reschedule(self._issuer.renewals.loop.time())
+        if self._before is not None:
+            # Not at once: the caller may be the body itself, and would meet the cancellation after it has ended.
+            self._abort = self._issuer.renewals.loop.call_soon(self._cancel_body)
         self._issuer.let_go(self)
+
+    def guard(self) -> None:
+        """From here on the body in `task` is cancelled when the lease is lost. What `asyncio.timeout` does, in an integer."""
+        if self.task is not None:
+            self._before = self.task.cancelling()
+
+    def unguard(self, error: BaseException | None) -> bool:
+        """The body has ended, with this error. Whether that is a cancellation, and ours alone."""
+        before, self._before = self._before, None
+        if before is None or self._abort is None or self.task is None:
+            return False
+        self._abort.cancel()
+        if not self._aborted:
+            return False
+        return self.task.uncancel() <= before and isinstance(error, asyncio.CancelledError)
+
+    def _cancel_body(self) -> None:
+        if self.task is not None:
+            self._aborted = True
+            self.task.cancel()
 
     def message(self, payload: bytes | None) -> None:
         """What the inbox heard about this lease: it was revoked, or messages were missed and the key must be looked at."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Unpack
 
@@ -131,9 +132,12 @@ class Lock(QueuedLock):
         )
         return bool(answer.released)
 
-    async def _take(self, timeout: float | None) -> Lease | None:
+    def _take(self, timeout: float | None) -> Coroutine[Any, Any, Lease | None]:
+        return self._take_and_confirm(timeout) if self.min_replicas else super()._take(timeout)
+
+    async def _take_and_confirm(self, timeout: float | None) -> Lease | None:
         lease = await super()._take(timeout)
-        if lease is not None and self.min_replicas:
+        if lease is not None:
             try:
                 await self._confirm(lease)
             except BaseException:

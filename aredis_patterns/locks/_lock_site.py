@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from collections.abc import Coroutine
+from typing import Any, Final, Literal
 
 from aredis_patterns.locks._answers import Answer, Released
 from aredis_patterns.locks._keys import LockKeys
@@ -38,9 +39,9 @@ class LockSite(Site):
     def renewer(self) -> Renewer:
         return self.runtime.lock_renewer
 
-    async def attempt(self, waiter: Waiter, *, enqueue: bool) -> Answer:
+    def attempt(self, waiter: Waiter, *, enqueue: bool) -> Coroutine[Any, Any, Answer]:
         keys, options = self._keys, self.options
-        return await lock_acquire(
+        return lock_acquire(
             self.commands,
             lock=keys.held,
             fence=keys.fence,
@@ -61,8 +62,8 @@ class LockSite(Site):
     def member(self, token: str) -> str:
         return f"{token}\n{self._rule}\n{self.inbox.channel}"
 
-    async def send_release(self, token: str, member: str) -> Released:
-        return await lock_release(
+    def send_release(self, token: str, member: str) -> Coroutine[Any, Any, Released]:
+        return lock_release(
             self.commands,
             lock=self._keys.held,
             queue=self._keys.queue,
@@ -79,16 +80,15 @@ class LockSite(Site):
         super().let_go(lease)
         self.room.call_first()  # it asks behind the release
 
-    async def give_back(self, lease: Lease) -> bool:
+    def give_back(self, lease: Lease) -> Coroutine[Any, Any, bool]:
         room = self.room
-        if not room.line:
-            return await super().give_back(lease)
-        if self.lines_up and room.transfers < MOST_TRANSFERS:
-            room.transfers += 1
-            return await self._hand_over(lease, room.line[0])
-        room.transfers = 0
-        self.runtime.loop.call_soon(room.call_first)  # it asks right behind the release, which is written before
-        return await super().give_back(lease)
+        if room.line:
+            if self.lines_up and room.transfers < MOST_TRANSFERS:
+                room.transfers += 1
+                return self._hand_over(lease, room.line[0])
+            room.transfers = 0
+            self.runtime.loop.call_soon(room.call_first)  # it asks right behind the release, which is written before
+        return super().give_back(lease)
 
     async def _hand_over(self, lease: Lease, heir: Waiter) -> bool:
         """The next task of this process gets it, in one round trip and without a message."""

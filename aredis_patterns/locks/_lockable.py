@@ -18,10 +18,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from redis.exceptions import RedisError
 
@@ -98,20 +99,20 @@ class Lockable(ABC):
         """A snapshot of what this object has done."""
         return LockStatistics(**self.counts, held=sum(map(len, self._held.values())))
 
-    async def __aenter__(self) -> Lease:
-        return await self._enter(None)
+    def __aenter__(self) -> Coroutine[Any, Any, Lease]:
+        return self._enter(None)
 
-    async def __aexit__(
+    def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._leave(self._forget(), kind, error, traceback)
+    ) -> Coroutine[Any, Any, None]:
+        return self._leave(self._forget(), error)
 
     def __repr__(self) -> str:
         held = sum(map(len, self._held.values()))
         return f"<{type(self).__name__} {self.key!r}, {held} held here, ttl {self.options.ttl:g} s>"
 
     async def _take_for(self, timeout: float | None) -> Lease | None:
-        lease = await self._hook.around("acquire", self._take(timeout), _outcome)
+        lease = await self._hook.call("acquire", _outcome, self._take, timeout)
         self.counts["timed_out" if lease is None else "acquired"] += 1
         return lease
 
@@ -130,29 +131,19 @@ class Lockable(ABC):
         return lease
 
     async def _enter(self, timeout: float | None) -> Lease:
-        lease = await self._take_for(timeout)
+        # As `_take_for`, without a layer: this is the path of nearly everybody.
+        lease = await self._hook.call("acquire", _outcome, self._take, timeout)
         if lease is None:
+            self.counts["timed_out"] += 1
             raise LockTimeout(self.key, f"not acquired within {timeout:g} s")
+        self.counts["acquired"] += 1
         self._remember(lease)
         if self.options.cancel_on_loss:
-            lease.scope = asyncio.timeout(None)
-            await lease.scope.__aenter__()  # never suspends
+            lease.guard()
         return lease
 
-    async def _leave(
-        self,
-        lease: Lease,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        ours = error is None
-        scope, lease.scope = lease.scope, None
-        if scope is not None:
-            try:
-                await scope.__aexit__(kind, error, traceback)  # never suspends
-            except TimeoutError:
-                ours = True  # the cancellation was ours alone
+    async def _leave(self, lease: Lease, error: BaseException | None) -> None:
+        ours = lease.unguard(error) or error is None
         if lease.reason:
             self.counts["lost"] += 1
             self._hook.event("hold", "lost")
@@ -166,9 +157,6 @@ class Lockable(ABC):
         if not self.options.await_release:
             lease.release_nowait()
             return
-        await self._release(lease, error)
-
-    async def _release(self, lease: Lease, error: BaseException | None) -> None:
         try:
             await lease.release()
         except LockLost as lost:

@@ -7,7 +7,7 @@ undoes on the same ordered connection.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from aredis_patterns._core.script import Script
 from aredis_patterns.locks._answers import PATIENCE, RESERVE, Answer, Released
@@ -53,6 +53,19 @@ _RW_ACQUIRE: Final = Script.load(_PACKAGE, "rw_acquire")
 _RW_RELEASE: Final = Script.load(_PACKAGE, "rw_release")
 
 
+async def _run(
+    script: Script, commands: Commands, keys: Sequence[str], args: Sequence[str | int], deadline: float | None
+) -> Any:
+    """`script(...)` without the layers that the common case does not need."""
+    begun = script.begin(commands, keys, args, deadline)
+    if begun is None:
+        return await script(commands, keys=keys, args=args, deadline=deadline)
+    reply = await begun
+    if isinstance(reply, Exception):
+        return await script.finish(reply, commands, keys, args, deadline)
+    return reply
+
+
 async def lock_acquire(
     commands: Commands,
     *,
@@ -70,7 +83,7 @@ async def lock_acquire(
 ) -> Answer:
     """See lua/lock_acquire.lua. One round trip."""
     args = (token, ttl, owner, inbox, int(enqueue), fair, ticket)
-    return Answer(*await _LOCK_ACQUIRE(commands, keys=(lock, fence, queue), args=args, deadline=deadline))
+    return Answer._make(await _run(_LOCK_ACQUIRE, commands, (lock, fence, queue), args, deadline))
 
 
 async def lock_release(
@@ -88,7 +101,7 @@ async def lock_release(
 ) -> Released:
     """See lua/lock_release.lua. One round trip. With an empty token: wake somebody if the lock is free."""
     args = (token, member, int(force), int(countable), patience, reserve)
-    return Released(*await _LOCK_RELEASE(commands, keys=(lock, queue), args=args, deadline=deadline))
+    return Released._make(await _run(_LOCK_RELEASE, commands, (lock, queue), args, deadline))
 
 
 def post_lock_release(commands: Commands, *, keys: LockKeys, token: str, member: str, countable: bool) -> None:

@@ -127,7 +127,13 @@ class ClusterLanes:
         return lane
 
     def submit(
-        self, args: Sequence[Encodable], *, key: Key | None, deadline: float | None, at_once: bool = False
+        self,
+        args: Sequence[Encodable],
+        *,
+        key: Key | None,
+        deadline: float | None,
+        at_once: bool = False,
+        replay_safe: bool = False,
     ) -> asyncio.Future[Any] | None:
         """None: in a Cluster a command may be sent elsewhere, so it has to be called."""
         return None

@@ -103,7 +103,13 @@ class Lanes:
                 raise reply
 
     def submit(
-        self, args: Sequence[Encodable], *, key: Key | None, deadline: float | None, at_once: bool = False
+        self,
+        args: Sequence[Encodable],
+        *,
+        key: Key | None,
+        deadline: float | None,
+        at_once: bool = False,
+        replay_safe: bool = False,
     ) -> asyncio.Future[Any] | None:
         """A command without a coroutine around it: its future resolves to the raw reply, or to an error reply.
 
@@ -115,7 +121,7 @@ class Lanes:
         lane = self.lane_for(key)
         if len(packed) > LARGE_COMMAND or lane.crowded or bypass_reason(route, args) is not None:
             return None
-        future = lane.submit(packed, RAW, deadline)
+        future = lane.submit(packed, RAW | REPEATABLE if replay_safe else RAW, deadline)
         if at_once:
             lane.flush()
         return future

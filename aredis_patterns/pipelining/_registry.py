@@ -36,7 +36,13 @@ class LoopCommands(Commands, Protocol):
     borrowers: asyncio.Semaphore
 
     def submit(
-        self, args: Sequence[Encodable], *, key: Key | None, deadline: float | None, at_once: bool = False
+        self,
+        args: Sequence[Encodable],
+        *,
+        key: Key | None,
+        deadline: float | None,
+        at_once: bool = False,
+        replay_safe: bool = False,
     ) -> asyncio.Future[Any] | None: ...
     async def source_of(self, key: Key | None) -> Source: ...
     async def close(self) -> None: ...
@@ -126,10 +132,16 @@ class ClientCommands:
         self.here().post(*args, key=key, replay_safe=replay_safe)
 
     def submit(
-        self, args: Sequence[Encodable], *, key: Key | None, deadline: float | None, at_once: bool = False
+        self,
+        args: Sequence[Encodable],
+        *,
+        key: Key | None,
+        deadline: float | None,
+        at_once: bool = False,
+        replay_safe: bool = False,
     ) -> asyncio.Future[Any] | None:
         """`call` without a coroutine, for the hottest paths; see `Lanes.submit`. None: `call` instead."""
-        return self.here().submit(args, key=key, deadline=deadline, at_once=at_once)
+        return self.here().submit(args, key=key, deadline=deadline, at_once=at_once, replay_safe=replay_safe)
 
     @asynccontextmanager
     async def borrow(self, key: Key) -> AsyncGenerator[Borrowed, None]:

@@ -41,37 +41,49 @@ local FENCE_TTL = 2592000000 -- 30 days
 local QUEUE_TTL = 60000 -- waiters come back every few seconds and renew it
 
 local me = token .. '\n' .. fair .. '\n' .. inbox
-local held = redis.call('GET', lock)
+local rest = '\n' .. token .. '\n' .. inbox .. '\n' .. owner
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local digits = string.format('%.0f', now)
+
+local first, first_place
+if fair == 'f' then
+  local head = redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')
+  first, first_place = head[1], tonumber(head[2])
+end
+
+-- What is free is taken in the same call that looks, with the time as its fence; nearly always that is the right one.
+local held, taken
+if not first or first == me or (ticket > 0 and ticket < first_place) then
+  held = redis.call('SET', lock, digits .. rest, 'NX', 'PX', ttl, 'GET')
+  taken = not held
+else
+  held = redis.call('GET', lock)
+end
 local number, holder
 if held then
   number, holder = string.match(held, '^(%d+)\n([^\n]*)\n')
 end
 
-local free = not held
-if free and fair == 'f' then
-  local first = redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')
-  free = not first[1] or first[1] == me or (ticket > 0 and ticket < tonumber(first[2]))
-end
-
 local granted, place, again = 0, ticket, 0
 number = tonumber(number or 0)
-if free or holder == token then
+if taken or holder == token then
   granted = 1
-  if free or number == 0 then
-    local time = redis.call('TIME')
-    number = time[1] * 1000000 + time[2]
-    local digits = string.format('%.0f', number)
+  if number == 0 then
+    number = now
     local last = tonumber(redis.call('SET', fence, digits, 'PX', FENCE_TTL, 'GET') or 0) or 0
-    if last >= number then
+    if last >= now then
       number = last + 1
       digits = string.format('%.0f', number)
       redis.call('SET', fence, digits, 'PX', FENCE_TTL)
     end
-    redis.call('SET', lock, digits .. '\n' .. token .. '\n' .. inbox .. '\n' .. owner, 'PX', ttl)
+    if held or number > now then
+      redis.call('SET', lock, digits .. rest, 'PX', ttl)
+    end
   else
     redis.call('PEXPIRE', lock, ttl)
   end
-  if ticket > 0 or fair == 'f' then
+  if ticket > 0 or first then
     redis.call('ZREM', queue, me)
   end
 else
@@ -81,9 +93,8 @@ else
   end
   if enqueue == '1' then
     if place == 0 then
-      local time = redis.call('TIME')
       local last = redis.call('ZRANGE', queue, -1, -1, 'WITHSCORES')
-      place = math.max(time[1] * 1000000 + time[2], tonumber(last[2] or 0) + 1)
+      place = math.max(now, tonumber(last[2] or 0) + 1)
     end
     redis.call('ZADD', queue, string.format('%.0f', place), me)
     redis.call('PEXPIRE', queue, QUEUE_TTL)
