@@ -59,6 +59,8 @@ class Keyspace:
 
 def _escape(part: Key, what: str, unsafe: re.Pattern[str] = _UNSAFE) -> str:
     if isinstance(part, str):
+        if part.isascii() and 0 < len(part) <= LONGEST_PART and unsafe.search(part) is None:
+            return part  # nearly always
         # A lone surrogate is legal in a str; passed through, it becomes bytes that are not UTF-8 and escapes like them.
         raw = part.encode("utf-8", "surrogatepass")
     elif isinstance(part, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]

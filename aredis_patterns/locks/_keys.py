@@ -63,6 +63,7 @@ def fenced_key(namespace: str, key: Key) -> str:
     return _space(namespace, "fenced").key(key)
 
 
+@functools.lru_cache(maxsize=1024, typed=True)  # the same few keys are locked again and again
 def _three(space: Keyspace, key: Key) -> LockKeys:
     held = space.key(key)
     return LockKeys(held, held + ":fence", held + ":queue")

@@ -22,20 +22,16 @@ from aredis_patterns.exceptions import LockLost, LockNotOwned
 from aredis_patterns.types import Seconds
 
 if TYPE_CHECKING:
+    from aredis_patterns.locks._options import Options
     from aredis_patterns.locks._renewal import Renewals, Renewer
 
-__all__ = ["GONE", "MAX_HOLD", "REVOKED", "UNREACHABLE", "Issuer", "Lease", "margin"]
+__all__ = ["GONE", "MAX_HOLD", "REVOKED", "UNREACHABLE", "Issuer", "Lease"]
 
 GONE: Final = "its key was deleted, evicted, or taken over"
 UNREACHABLE: Final = "it could not be renewed in time"
 REVOKED: Final = "it was ended by force"
 MAX_HOLD: Final = "it was held longer than max_hold"
 EXPIRED: Final = "its ttl is over and auto_renew is off"
-
-
-def margin(ttl: float) -> float:
-    """Seconds by which a lease ends here before it ends on the server: clocks drift, and scheduling takes time."""
-    return ttl * 0.01 + min(0.002, ttl * 0.1)
 
 
 class Issuer(Protocol):
@@ -70,58 +66,45 @@ class Lease:
     resource, which refuses smaller ones).
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_abort",
-        "_aborted",
-        "_before",
-        "_issuer",
-        "_lost",
-        "_state",
-        "auto_renewed",
-        "claims",
-        "deadline",
-        "due",
-        "fencing_token",
-        "hold_until",
-        "key",
-        "reason",
-        "task",
-        "token",
-    )
+    # No slots: with the defaults in the class, making one sets half as many attributes.
+    reason = ""
+    task: asyncio.Task[object] | None = None
+    """The only task that can release it, if there is such a one."""
+    hold_until = float("inf")
+    """Time of the loop after which it is not renewed."""
+    due = float("inf")
+    """Time of the loop at which it is renewed."""
+    _state: Literal["held", "released", "lost"] = "held"
+    _lost: asyncio.Event | None = None
+    _before: int | None = None
+    """Cancellations of the task when its body began; None: it is not cancelled with the lease."""
+    _abort: asyncio.Handle | None = None
+    _aborted = False
 
     def __init__(
         self,
         issuer: Issuer,
+        options: Options,
         *,
         token: str,
         fencing_token: int,
         claims: tuple[tuple[str, str], ...],
         start: float,
-        auto_renew: bool,
-        max_hold: float | None,
     ) -> None:
         self.key: Final = issuer.key
         self.token: Final = token
         self.fencing_token: Final = fencing_token
-        self._lost: asyncio.Event | None = None
         self.claims: Final = claims
         """What is renewed: (key in Redis, what identifies us there)."""
-        self.hold_until = float("inf") if max_hold is None else start + max_hold
-        self.deadline = min(start + issuer.ttl - margin(issuer.ttl), self.hold_until)
-        """Time of the loop until which nobody else can have it."""
-        self.auto_renewed: Final = auto_renew
-        self.due = start + issuer.ttl / 3 if auto_renew else float("inf")
-        """Time of the loop at which it is renewed."""
-        self.reason = ""
-        self.task: asyncio.Task[object] | None = None
-        """The only task that can release it, if there is such a one."""
-        self._before: int | None = None
-        """Cancellations of the task when its body began; None: it is not cancelled with the lease."""
-        self._abort: asyncio.Handle | None = None
-        self._aborted = False
         self._issuer: Final = issuer
-        self._state: Literal["held", "released", "lost"] = "held"
+        self.auto_renewed: Final = options.auto_renew
+        self.deadline = start + options.ttl - options.margin
+        """Time of the loop until which nobody else can have it."""
+        if options.auto_renew:
+            self.due = start + options.ttl / 3
+        if options.max_hold is not None:
+            self.hold_until = start + options.max_hold
+            self.deadline = min(self.deadline, self.hold_until)
         issuer.renewals.add(self)
 
     def __repr__(self) -> str:

@@ -53,7 +53,7 @@ class QueuedLock(Lockable):
             if grant is None:
                 return None
             lease = site.lease(waiter, grant)
-            if lease.held:
+            if site.runtime.loop.time() < lease.deadline:
                 return lease
             lease.release_nowait()
         raise LockLost(self.key, f"answers take longer than its ttl of {self.options.ttl:g} s")

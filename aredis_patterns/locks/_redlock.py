@@ -136,15 +136,7 @@ class _RedlockSite:
             if await poll.decided():
                 fence = max(answer.fence for answer in poll.answers.values() if answer is not None)
                 if await self._write_back(token, fence):
-                    lease = Lease(
-                        self,
-                        token=token,
-                        fencing_token=fence,
-                        claims=(),
-                        start=start,
-                        auto_renew=self._options.auto_renew,
-                        max_hold=self._options.max_hold,
-                    )
+                    lease = Lease(self, self._options, token=token, fencing_token=fence, claims=(), start=start)
                     if lease.held:
                         return lease
                     lease.release_nowait()

@@ -20,7 +20,8 @@ from typing import Final, Protocol
 from redis.exceptions import RedisError
 
 from aredis_patterns.exceptions import PatternError
-from aredis_patterns.locks._lease import EXPIRED, GONE, MAX_HOLD, UNREACHABLE, Lease, margin
+from aredis_patterns.locks._lease import EXPIRED, GONE, MAX_HOLD, UNREACHABLE, Lease
+from aredis_patterns.locks._options import margin
 
 __all__ = ["RenewalStatistics", "Renewals", "Renewer"]
 
@@ -63,7 +64,7 @@ class Renewals:
     def add(self, lease: Lease) -> None:
         """Look after this lease from now on."""
         self._leases.add(lease)
-        when = min(lease.due, lease.deadline)
+        when = lease.due if lease.due < lease.deadline else lease.deadline
         if when < self._when:
             self._arm(when)
 

@@ -40,37 +40,27 @@ class Grant(NamedTuple):
 
 
 class Waiter:
-    """One attempt to acquire, under one token."""
+    """One attempt to acquire, under one token.
 
-    __slots__ = (
-        "_future",
-        "_loop",
-        "asked",
-        "gone",
-        "grant",
-        "in_line",
-        "listening",
-        "ticket",
-        "token",
-        "waited",
-        "woken",
-    )
+    No slots: with the defaults in the class, making one sets two attributes.
+    """
+
+    ticket = 0
+    grant: Grant | None = None
+    """Set by whoever hands a lock over inside this process."""
+    asked = False
+    """Whether the server may know this token."""
+    in_line = False
+    listening = False
+    waited = False
+    gone = False
+    woken = False
+    """Whether there may be something to have that has not been looked into."""
+    _future: asyncio.Future[None] | None = None
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.token: Final = next_token()
-        self.ticket = 0
-        self.grant: Grant | None = None
-        """Set by whoever hands a lock over inside this process."""
-        self.asked = False
-        """Whether the server may know this token."""
-        self.in_line = False
-        self.listening = False
-        self.waited = False
-        self.gone = False
-        self.woken = False
-        """Whether there may be something to have that has not been looked into."""
-        self._loop = loop
-        self._future: asyncio.Future[None] | None = None
+        self._loop: Final = loop
 
     def wake(self, _: bytes | None = None) -> None:
         """There may be something to have."""
@@ -118,32 +108,20 @@ class Resource(Protocol):
 class Room:
     """Those of this process who wait for one key, the lease that this process has of it, and the timer."""
 
-    __slots__ = (
-        "__weakref__",
-        "_on_guard",
-        "_timer",
-        "_waiters",
-        "_when",
-        "heir",
-        "holder",
-        "line",
-        "loop",
-        "transfers",
-    )
+    holder: Lease | None = None
+    heir: Waiter | None = None
+    """To whom the lock is being handed right now."""
+    transfers = 0
+    """How often in a row the lock stayed here."""
+    _timer: asyncio.TimerHandle | None = None
+    _when = 0.0
+    _on_guard = False
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop: Final = loop
-        self.holder: Lease | None = None
-        self.line: deque[Waiter] = deque()
+        self.line: Final[deque[Waiter]] = deque()
         """Who stands behind one another: the first asks the server for all."""
-        self.heir: Waiter | None = None
-        """To whom the lock is being handed right now."""
-        self.transfers = 0
-        """How often in a row the lock stayed here."""
-        self._waiters: set[Waiter] = set()
-        self._timer: asyncio.TimerHandle | None = None
-        self._when = 0.0
-        self._on_guard = False
+        self._waiters: Final[set[Waiter]] = set()
 
     def join(self, waiter: Waiter, *, line_up: bool) -> None:
         self._waiters.add(waiter)
@@ -155,10 +133,12 @@ class Room:
         self._waiters.discard(waiter)
         waiter.gone = True
         if waiter.in_line:
-            first = self.line[0] is waiter
-            self.line.remove(waiter)
-            if first:
-                self.call_first()
+            line = self.line
+            if line[0] is not waiter:
+                line.remove(waiter)
+                return
+            line.popleft()
+            self.call_first()
 
     def may_ask(self, waiter: Waiter) -> bool:
         """Whether it is this waiter's turn to ask the server. Who does not stand in the line may always."""

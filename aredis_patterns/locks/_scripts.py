@@ -6,8 +6,8 @@ undoes on the same ordered connection.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, TypeVar
 
 from aredis_patterns._core.script import Script
 from aredis_patterns.locks._answers import PATIENCE, RESERVE, Answer, Released
@@ -35,6 +35,8 @@ __all__ = [
     "rw_release",
 ]
 
+T = TypeVar("T")
+
 _PACKAGE: Final = "aredis_patterns.locks"
 _FENCE_RAISE: Final = Script.load(_PACKAGE, "fence_raise")
 _FENCED_SET: Final = Script.load(_PACKAGE, "fenced_set")
@@ -54,19 +56,24 @@ _RW_RELEASE: Final = Script.load(_PACKAGE, "rw_release")
 
 
 async def _run(
-    script: Script, commands: Commands, keys: Sequence[str], args: Sequence[str | int], deadline: float | None
-) -> Any:
-    """`script(...)` without the layers that the common case does not need."""
+    script: Script,
+    read: Callable[[list[int]], T],
+    commands: Commands,
+    keys: Sequence[str],
+    args: Sequence[str | int],
+    deadline: float | None,
+) -> T:
+    """What `read` makes of the reply to `script(...)`, without the layers that the common case does not need."""
     begun = script.begin(commands, keys, args, deadline)
     if begun is None:
-        return await script(commands, keys=keys, args=args, deadline=deadline)
+        return read(await script(commands, keys=keys, args=args, deadline=deadline))
     reply = await begun
     if isinstance(reply, Exception):
-        return await script.finish(reply, commands, keys, args, deadline)
-    return reply
+        reply = await script.finish(reply, commands, keys, args, deadline)
+    return read(reply)
 
 
-async def lock_acquire(
+def lock_acquire(
     commands: Commands,
     *,
     lock: str,
@@ -80,13 +87,13 @@ async def lock_acquire(
     fair: str,
     ticket: int,
     deadline: float | None,
-) -> Answer:
+) -> Coroutine[Any, Any, Answer]:
     """See lua/lock_acquire.lua. One round trip."""
     args = (token, ttl, owner, inbox, int(enqueue), fair, ticket)
-    return Answer._make(await _run(_LOCK_ACQUIRE, commands, (lock, fence, queue), args, deadline))
+    return _run(_LOCK_ACQUIRE, Answer._make, commands, (lock, fence, queue), args, deadline)
 
 
-async def lock_release(
+def lock_release(
     commands: Commands,
     *,
     lock: str,
@@ -98,10 +105,10 @@ async def lock_release(
     patience: int = PATIENCE,
     reserve: int = RESERVE,
     deadline: float | None = None,
-) -> Released:
+) -> Coroutine[Any, Any, Released]:
     """See lua/lock_release.lua. One round trip. With an empty token: wake somebody if the lock is free."""
     args = (token, member, int(force), int(countable), patience, reserve)
-    return Released._make(await _run(_LOCK_RELEASE, commands, (lock, queue), args, deadline))
+    return _run(_LOCK_RELEASE, Released._make, commands, (lock, queue), args, deadline)
 
 
 def post_lock_release(commands: Commands, *, keys: LockKeys, token: str, member: str, countable: bool) -> None:

@@ -69,14 +69,9 @@ class Site(ABC):
 
     def lease(self, waiter: Waiter, grant: Grant) -> Lease:
         """What a grant gives. No suspension between the answer and this."""
+        token = waiter.token
         lease = Lease(
-            self,
-            token=waiter.token,
-            fencing_token=grant.fence,
-            claims=self.claims(waiter.token),
-            start=grant.start,
-            auto_renew=self.options.auto_renew,
-            max_hold=self.options.max_hold,
+            self, self.options, token=token, fencing_token=grant.fence, claims=self.claims(token), start=grant.start
         )
         if self.exclusive:
             self.room.holder = lease
