@@ -15,6 +15,7 @@ from aredis_patterns._core.codecs import Codec, JSONCodec
 from aredis_patterns._core.durations import to_milliseconds, to_seconds
 from aredis_patterns.exceptions import StaleFencingToken
 from aredis_patterns.locks._keys import fenced_key
+from aredis_patterns.locks._options import readable
 from aredis_patterns.locks._scripts import fenced_set
 from aredis_patterns.pipelining import lane_of
 from aredis_patterns.types import Commands, Key, RedisClient, Seconds
@@ -47,7 +48,7 @@ class FencedStore(Generic[T]):
         deadline: Seconds = 5.0,
         namespace: str = "ap",
     ) -> None:
-        self.key: Final = key if isinstance(key, str) else key.decode("utf-8", "backslashreplace")
+        self.key: Final = readable(key)
         self._codec: Final[Codec[T]] = codec if codec is not None else cast("Codec[T]", JSONCodec())
         self._place: Final = fenced_key(namespace, key)
         self._ttl: Final = 0 if ttl is None else to_milliseconds(ttl)

@@ -10,6 +10,7 @@ from aredis_patterns._core.backoff import exponential
 from aredis_patterns._core.durations import timeout_seconds, to_milliseconds, to_seconds
 from aredis_patterns.exceptions import PermissionDenied, ServerUnavailable
 from aredis_patterns.locks._keys import latch_keys
+from aredis_patterns.locks._options import readable
 from aredis_patterns.locks._room import LONGEST_REST, Waiter
 from aredis_patterns.locks._runtime import runtime_of
 from aredis_patterns.locks._scripts import latch_arrive
@@ -46,7 +47,7 @@ class CountDownLatch:
     ) -> None:
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"count is a whole number, 1 or more, got {count!r}")
-        self.key: Final = key if isinstance(key, str) else key.decode("utf-8", "backslashreplace")
+        self.key: Final = readable(key)
         self.count: Final = count
         self._client: Final = client
         self._commands: Final[Commands] = lane_of(client)

@@ -34,6 +34,9 @@ from aredis_patterns.locks._options import Options
 from aredis_patterns.types import RedisClient, Seconds
 
 __all__ = ["LockStatistics", "Lockable"]
+MANY: Final = 64
+"""Tasks that hold one object, after which those that have ended are looked for."""
+
 _log: Final = logging.getLogger("aredis_patterns.locks")
 
 
@@ -62,6 +65,7 @@ class Lockable(ABC):
         self._client: Final = client
         self._hook: Final = hook_of(client, "locks")
         self._held: dict[asyncio.Task[object] | None, list[Lease]] = {}
+        self._many = MANY
         self.counts: Final = {"acquired": 0, "waited": 0, "timed_out": 0, "handed_over": 0, "lost": 0}
 
     @abstractmethod
@@ -97,7 +101,7 @@ class Lockable(ABC):
 
     def statistics(self) -> LockStatistics:
         """A snapshot of what this object has done."""
-        return LockStatistics(**self.counts, held=sum(map(len, self._held.values())))
+        return LockStatistics(**self.counts, held=self._held_here())
 
     def __aenter__(self) -> Coroutine[Any, Any, Lease]:
         return self._enter(None)
@@ -108,8 +112,7 @@ class Lockable(ABC):
         return self._leave(self._forget(), error)
 
     def __repr__(self) -> str:
-        held = sum(map(len, self._held.values()))
-        return f"<{type(self).__name__} {self.key!r}, {held} held here, ttl {self.options.ttl:g} s>"
+        return f"<{type(self).__name__} {self.key!r}, {self._held_here()} held here, ttl {self.options.ttl:g} s>"
 
     async def _take_for(self, timeout: float | None) -> Lease | None:
         lease = await self._hook.call("acquire", _outcome, self._take, timeout)
@@ -119,6 +122,17 @@ class Lockable(ABC):
     def _remember(self, lease: Lease) -> None:
         lease.task = asyncio.current_task()
         self._held.setdefault(lease.task, []).append(lease)
+        if len(self._held) > self._many:
+            self._forget_the_dead()
+
+    def _held_here(self) -> int:
+        return sum(lease.held for leases in self._held.values() for lease in leases)
+
+    def _forget_the_dead(self) -> None:
+        """Tasks that ended without releasing: the renewals have given back what they held."""
+        for task in [each for each in self._held if each is not None and each.done()]:
+            del self._held[task]
+        self._many = max(MANY, 2 * len(self._held))
 
     def _forget(self) -> Lease:
         task = asyncio.current_task()

@@ -24,6 +24,10 @@ from aredis_patterns.types import Key, RedisClient
 __all__ = ["MultiLock"]
 
 
+MOST_KEYS: Final = 100
+"""Their command stays far below the size at which it would leave the ordered connection, and its undo overtake it."""
+
+
 class MultiLock(QueuedLock):
     """The locks of several keys: the same as `Lock` of each, so the two exclude one another.
 
@@ -33,16 +37,21 @@ class MultiLock(QueuedLock):
     Guarantee: all or none. It waits for one that is taken without holding any, so no order of keys can deadlock. If one
     is lost, the lease is; what is left of it is released. Unfair as `Lock(fair=False)`; options as there.
 
-    Round trips: one to acquire all, one to release all, one more for each wake-up. In a Cluster the keys lie in different
-    slots: there it takes them one after the other, in sorted order, one round trip each; and `fencing_token` is the
-    largest of them, which later holders of *one* of the keys exceed only as far as the clocks of the nodes agree.
+    At most 100 keys. Round trips: one to acquire all, one to release all, one more for each wake-up. In a Cluster the
+    keys lie in different slots: there it takes them one after the other, in sorted order, one round trip each; and
+    `fencing_token` is the largest of them, which later holders of *one* of the keys exceed only as far as the clocks of
+    the nodes agree.
     """
 
     def __init__(self, client: RedisClient, keys: Iterable[Key], **options: Unpack[LeaseOptions]) -> None:
+        if isinstance(keys, (str, bytes)):  # it would lock each letter
+            raise TypeError(f"MultiLock takes several keys, got {keys!r}")
         namespace = options.get("namespace", "ap")
         self.all_keys: Final = tuple(sorted({lock_keys(namespace, key) for key in keys}))
         if not self.all_keys:
             raise ValueError("MultiLock needs at least one key")
+        if len(self.all_keys) > MOST_KEYS:
+            raise ValueError(f"MultiLock takes at most {MOST_KEYS} keys, got {len(self.all_keys)}")
         super().__init__(client, "+".join(keys.held for keys in self.all_keys), Options.checked(**options))
 
     def _make_site(self) -> Site:

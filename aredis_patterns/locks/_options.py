@@ -60,8 +60,8 @@ def _checked(
     namespace: str = "ap",
 ) -> Options:
     owner = owner or process_name()
-    if "\n" in owner:
-        raise ValueError(f"owner must be one line, got {owner!r}")
+    if not isinstance(owner, str) or "\n" in owner:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"owner must be one line of text, got {owner!r}")
     millis = to_milliseconds(ttl, "ttl")
     return Options(
         ttl=millis / 1000,

@@ -34,7 +34,12 @@ class QueuedLock(Lockable):
 
     def _here(self) -> Site:
         site = self._site
-        if site is None or site.runtime.closed or site.runtime.loop is not asyncio.get_running_loop():
+        if (
+            site is None
+            or site.runtime.closed
+            or site.inbox.closed  # its client was closed, and is used again
+            or site.runtime.loop is not asyncio.get_running_loop()
+        ):
             site = self._site = self._make_site()
         return site
 

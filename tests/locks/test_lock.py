@@ -25,7 +25,7 @@ from aredis_patterns.exceptions import (
     LockTimeout,
     ServerUnavailable,
 )
-from aredis_patterns.locks import Lease, Lock
+from aredis_patterns.locks import CountDownLatch, FencedStore, Lease, Lock, MultiLock, Semaphore
 from aredis_patterns.locks._runtime import runtime_of
 from aredis_patterns.locks._tokens import next_token
 from aredis_patterns.testing import FaultProxy, assert_round_trips, no_leaked_keys
@@ -94,6 +94,9 @@ async def test_uncontended_cycles_are_two_commands(own_server: EmbeddedServer, o
         assert called["evalsha"] == 200
         assert not called.keys() & {"eval", "publish", "subscribe", "script|load", "wait"}
         assert called["zpopmin"] == 100  # one look at the queue per release
+        # To acquire: TIME, SET lock NX GET, SET fence GET. To release: GET, DEL, and the look.
+        assert [called[name] for name in ("time", "set", "get", "del")] == [100, 200, 100, 100]
+        assert not called.keys() & {"zrem", "zrange", "pexpire", "pttl"}
 
 
 async def test_a_shared_lock_object_has_a_lease_per_task(client: Redis, namespace: str) -> None:
@@ -292,7 +295,12 @@ async def test_fences_rise_whatever_the_server_forgets(own_server: EmbeddedServe
         await own_server.restart()
         await take()
         await client.set(lock.keys.fence, seen[-1] + 10**9, px=60_000)  # a clock that went back
-        await take()
+        async with lock as lease:
+            seen.append(lease.fencing_token)
+            info = await lock.info()
+            assert info is not None
+            assert info.fencing_token == lease.fencing_token  # what is stored is what was given
+            assert 0 < await client.pttl(lock.keys.held) <= 10_000
         await take()
         assert all(later > earlier for earlier, later in itertools.pairwise(seen))
         assert seen[-1] == seen[-2] + 1
@@ -416,3 +424,45 @@ async def test_listeners_hear_what_locks_do(client: Redis, namespace: str) -> No
         ("locks", "acquire", "acquired"),
         ("locks", "hold", "lost"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda client: Lock(client, "a", tttl=1), TypeError),
+        (lambda client: Lock(client, 5), TypeError),
+        (lambda client: Lock(client, ""), ValueError),
+        (lambda client: Lock(client, "a", owner="two\nlines"), ValueError),
+        (lambda client: Semaphore(client, None, 1), TypeError),
+        (lambda client: CountDownLatch(client, 5, 1), TypeError),
+        (lambda client: FencedStore(client, 5), TypeError),
+        (lambda client: MultiLock(client, "account:1"), TypeError),
+        (lambda client: MultiLock(client, []), ValueError),
+        (lambda client: MultiLock(client, map(str, range(101))), ValueError),
+    ],
+)
+def test_senseless_arguments_are_refused(make: Any, error: type[Exception]) -> None:
+    """Before any I/O. A command for more keys would leave the ordered connection, and its undo could overtake it."""
+    with pytest.raises(error):
+        make(Redis(port=1))
+
+
+async def test_a_client_that_was_closed_may_be_used_again(client: Redis, other: Redis, namespace: str) -> None:
+    """A lock that was kept does not go on listening to an inbox that has gone."""
+    lock, rival = Lock(client, "a", namespace=namespace), Lock(other, "a", namespace=namespace)
+
+    async def turn(each: Lock) -> None:
+        async with each:
+            await asyncio.sleep(0.01)
+
+    for _ in range(2):
+        async with asyncio.timeout(20):
+            await asyncio.gather(*(turn(each) for each in (rival, lock, lock, rival)))
+        await client.aclose()
+
+
+async def test_tasks_that_end_without_releasing_are_forgotten(client: Redis, namespace: str) -> None:
+    locks = Semaphore(client, "a", 1000, ttl=60, namespace=namespace)
+    for _ in range(200):
+        await asyncio.create_task(locks.acquire())
+    assert len(locks._held) < 100
