@@ -15,7 +15,8 @@ Invariants
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from aredis_patterns._core.durations import to_milliseconds
 from aredis_patterns.exceptions import LockLost, LockNotOwned
@@ -46,7 +47,7 @@ class Issuer(Protocol):
         """Who prolongs it."""
         ...
 
-    async def give_back(self, lease: Lease) -> bool:
+    def give_back(self, lease: Lease) -> Coroutine[Any, Any, bool]:
         """End it on the server; whether it was still ours."""
         ...
 

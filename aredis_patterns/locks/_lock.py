@@ -133,10 +133,10 @@ class Lock(QueuedLock):
         return bool(answer.released)
 
     def _take(self, timeout: float | None) -> Coroutine[Any, Any, Lease | None]:
-        return self._take_and_confirm(timeout) if self.min_replicas else super()._take(timeout)
+        return self._take_and_confirm(timeout) if self.min_replicas else self._take_or_wait(timeout)
 
     async def _take_and_confirm(self, timeout: float | None) -> Lease | None:
-        lease = await super()._take(timeout)
+        lease = await self._take_or_wait(timeout)
         if lease is not None:
             try:
                 await self._confirm(lease)

@@ -88,7 +88,7 @@ class LockSite(Site):
                 return self._hand_over(lease, room.line[0])
             room.transfers = 0
             self.runtime.loop.call_soon(room.call_first)  # it asks right behind the release, which is written before
-        return super().give_back(lease)
+        return self._release(lease)
 
     async def _hand_over(self, lease: Lease, heir: Waiter) -> bool:
         """The next task of this process gets it, in one round trip and without a message."""

@@ -69,7 +69,7 @@ class Lockable(ABC):
         self.counts: Final = {"acquired": 0, "waited": 0, "timed_out": 0, "handed_over": 0, "lost": 0}
 
     @abstractmethod
-    async def _take(self, timeout: float | None) -> Lease | None:
+    def _take(self, timeout: float | None) -> Coroutine[Any, Any, Lease | None]:
         """A lease, or None when it could not be had in time. Cancelled, nothing stays behind."""
 
     async def acquire(self, blocking: bool = True, timeout: Seconds | None = None) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 from aredis_patterns.exceptions import LockAlreadyHeld, LockLost
 from aredis_patterns.locks._lease import Lease
@@ -43,8 +44,11 @@ class QueuedLock(Lockable):
             site = self._site = self._make_site()
         return site
 
-    async def _take(self, timeout: float | None) -> Lease | None:
+    def _take(self, timeout: float | None) -> Coroutine[Any, Any, Lease | None]:
         """A lease, or None when it could not be had in time. Cancelled, nothing stays behind."""
+        return self._take_or_wait(timeout)
+
+    async def _take_or_wait(self, timeout: float | None) -> Lease | None:
         site = self._here()
         holder = site.room.holder
         if holder is not None and timeout != 0 and holder.task is asyncio.current_task():

@@ -10,7 +10,8 @@ import asyncio
 import logging
 import random
 from collections import deque
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from redis.exceptions import RedisError
 
@@ -92,7 +93,7 @@ class Resource(Protocol):
     lines_up: bool
     """Whether the waiters of one process stand behind one another and only the first asks the server."""
 
-    async def attempt(self, waiter: Waiter, *, enqueue: bool) -> Answer:
+    def attempt(self, waiter: Waiter, *, enqueue: bool) -> Coroutine[Any, Any, Answer]:
         """Ask the server once. Safe to repeat for the same token."""
         ...
 

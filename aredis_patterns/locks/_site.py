@@ -6,7 +6,8 @@ Implements `Resource` for `_waiting` and `Issuer` for `_lease`; a kind of lock a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 from aredis_patterns.exceptions import OutcomeUnknown
 from aredis_patterns.locks._answers import Answer, Released
@@ -48,7 +49,7 @@ class Site(ABC):
         """Who prolongs its leases."""
 
     @abstractmethod
-    async def attempt(self, waiter: Waiter, *, enqueue: bool) -> Answer:
+    def attempt(self, waiter: Waiter, *, enqueue: bool) -> Coroutine[Any, Any, Answer]:
         """Ask the server once, and stand in its queue with `enqueue`."""
 
     @abstractmethod
@@ -60,7 +61,7 @@ class Site(ABC):
         """The entry of a token in the queue."""
 
     @abstractmethod
-    async def send_release(self, token: str, member: str) -> Released:
+    def send_release(self, token: str, member: str) -> Coroutine[Any, Any, Released]:
         """End what a token has and wake the next. With empty arguments: only the latter."""
 
     @abstractmethod
@@ -100,8 +101,11 @@ class Site(ABC):
         """See `Issuer.let_go`."""
         self.post_release(lease.token, "")
 
-    async def give_back(self, lease: Lease) -> bool:
+    def give_back(self, lease: Lease) -> Coroutine[Any, Any, bool]:
         """See `Issuer.give_back`."""
+        return self._release(lease)
+
+    async def _release(self, lease: Lease) -> bool:
         ours = self.runtime.loop.time() < lease.deadline
         try:
             try:
