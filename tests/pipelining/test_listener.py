@@ -313,7 +313,7 @@ async def test_who_ends_every_connection_is_not_asked_all_the_time() -> None:
                 async with asyncio.timeout(0.5):
                     await listener_of(client).subscribe("x", Heard().on_message)
             await lane_of(client).aclose()
-    assert 1 < connections < 60  # the pauses are random, and begin with 20 ms
+    assert 0 < connections < 60  # without pauses it is hundreds
 
 
 async def test_a_slot_that_moves_while_another_channel_is_left(client: Redis, namespace: str) -> None:
