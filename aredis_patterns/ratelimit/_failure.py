@@ -141,11 +141,6 @@ class LocalLimits:
         model.limit = share
         return model.decide(now=self._clock() // 1000, cost=cost, charge=charge)
 
-    def adjust(self, key: str, units: int) -> None:
-        """Give back what was charged here."""
-        if (model := self._models.get(key)) is not None:
-            model.adjust(now=self._clock() // 1000, units=units)
-
     def forget(self, key: str) -> None:
         """Nothing is counted for this key any more."""
         self._models.pop(key, None)
