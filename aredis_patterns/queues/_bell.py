@@ -48,7 +48,8 @@ class Bell:
 
     def look_in(self, seconds: float | None) -> None:
         """Ring at the latest in so many seconds, or when it is time to look anyway; sooner when somebody calls."""
-        if not self._inbox.live and self._opening is None and not self._forbidden:
+        # Live alone is not enough: another queue of this client may have opened it, and nobody knows our address yet.
+        if not self.address and self._opening is None and not self._forbidden:
             self._opening = asyncio.get_running_loop().create_task(self._open(), name="queue: open the inbox")
         most = jittered(LOOK if self.address else POLL)
         self.silence()

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from aredis_patterns.queues._desk import Desk, Slip, lose
 from aredis_patterns.queues._envelope import split
 from aredis_patterns.queues._keys import QueueKeys
 from aredis_patterns.queues._leases import Leases
-from aredis_patterns.queues._message import LONGEST_REASON, Message
+from aredis_patterns.queues._message import Message
 from aredis_patterns.queues._policy import Policy
 from aredis_patterns.queues._scripts import Turn, commit, turn
 from aredis_patterns.queues._shelf import Shelf, answer, fail
@@ -42,6 +43,8 @@ AnyMessage: TypeAlias = Message[Any]
 MOST_TAKEN: Final = 500
 """Messages in one turn."""
 _PAUSED: Final = 1
+_AFTER_A_LEASE: Final = 0.5
+"""Seconds by which a lease may have ended before somebody idle notices; it bounds what short leases cost."""
 _AFTER_A_MISTAKE: Final = 1.0
 """Seconds until a consumer that the server refuses looks again."""
 
@@ -86,6 +89,8 @@ class Consumer:
         """The server has less than we want, and we shall hear of more."""
         self._look = False
         """Ask the server in any case."""
+        self._due = math.inf
+        """When the next message is due, by our clock. We alone may know: we look then, also when nobody here waits."""
         self._closed = False
 
     async def next(self, timeout: float | None) -> AnyMessage | None:
@@ -177,7 +182,7 @@ class Consumer:
     def nack_soon(self, message: AnyMessage, pause: float | None, reason: str) -> None:
         """Nack without waiting to hear of it; `pause` in seconds, None for the backoff of the queue."""
         seconds = self.pause_after(message.attempt) if pause is None else pause
-        self.desk.nack(message, None, round(seconds * 1_000_000), reason[:LONGEST_REASON])
+        self.desk.nack(message, None, round(seconds * 1_000_000), reason)
         self._leases.drop(message)
         self._turns.kick()
 
@@ -200,7 +205,10 @@ class Consumer:
     def _rung(self, heard: bool) -> None:
         """It is time to look, or somebody has called: a call that is not needed here has to be passed on."""
         self._asleep = False
-        self._look = self._look or heard
+        due = time.monotonic() >= self._due
+        if due:
+            self._due = math.inf
+        self._look = self._look or heard or due
         self._turns.kick()
 
     def _wanted(self) -> bool:
@@ -242,7 +250,12 @@ class Consumer:
             answer(taker, None)
         self._asleep = False
         if len(reply.ids) < want and self.shelf.demand and (address or not self._bell.address):
-            self._sleep(None if reply.next < 0 else reply.next / 1_000_000 + 0.001)
+            # Nothing may be leased now, and yet somebody may take a message in a moment and die: his lease ends no sooner.
+            pause = reply.next / 1_000_000 + 0.001 if reply.next >= 0 else math.inf
+            self._due = time.monotonic() + pause
+            self._sleep(min(pause, self._policy.lease_seconds + _AFTER_A_LEASE))
+        elif self._due < math.inf:
+            self._bell.look_in(max(0.0, self._due - time.monotonic()))
         else:
             self._bell.silence()
 
@@ -305,7 +318,7 @@ class Consumer:
             self.desk.release(message, None)
         self._turns.kick()
 
-    def _sleep(self, seconds: float | None) -> None:
+    def _sleep(self, seconds: float) -> None:
         self._asleep = True
         self._bell.look_in(seconds)
 

@@ -16,6 +16,9 @@ __all__ = ["Desk", "Slip"]
 MOST: Final = 500
 """Decisions of each kind in one turn: the server is not held up for longer than a millisecond or two."""
 
+LONGEST_REASON: Final = 1000
+"""Characters that are kept of the reason of a failure."""
+
 Answer: TypeAlias = "asyncio.Future[bool] | None"
 """Who waits to hear whether the lease was still ours. None: nobody."""
 AnyMessage: TypeAlias = Message[Any]
@@ -43,7 +46,7 @@ class Slip:
 
     @property
     def extends_text(self) -> str:
-        return " ".join([f"{message.id}:{message._deadline}:{lease}" for message, _, lease in self.extends])
+        return " ".join([f"{_delivery(message)}:{lease}" for message, lease in self._longer().items()])
 
     @property
     def nacks_text(self) -> str:
@@ -52,13 +55,14 @@ class Slip:
         return json.dumps([[each.id, each._deadline, delay, reason] for each, _, delay, reason in self.nacks])
 
     def answer(self, lost: set[str], *, clock: int, sent: float) -> None:
-        """Tell everybody. Leases that were extended count from `clock` there and from `sent` here."""
-        for message, _, lease in self.extends:
-            if message.id not in lost:
+        """Tell everybody; `lost` are deliveries. Leases that were extended count from `clock` there, from `sent` here."""
+        gone = {message for message, _ in self._decisions() if _delivery(message) in lost} if lost else set()
+        for message, lease in self._longer().items():
+            if message not in gone:
                 message._deadline = clock + lease
                 message._expires = sent + lease / 1_000_000
         for message, answer in self._decisions():
-            kept = message.id not in lost
+            kept = message not in gone
             if not kept:
                 lose(message)
             if answer is not None and not answer.done():
@@ -69,6 +73,13 @@ class Slip:
         for _, answer in self._decisions():
             if answer is not None and not answer.done():
                 answer.set_exception(copy_of(error))
+
+    def _longer(self) -> dict[AnyMessage, int]:
+        """One extension per message, the longest: a second one would come with a deadline that the first has changed."""
+        longest: dict[AnyMessage, int] = {}
+        for message, _, lease in self.extends:
+            longest[message] = max(lease, longest.get(message, 0))
+        return longest
 
     def _decisions(self) -> Iterator[tuple[AnyMessage, Answer]]:
         yield from self.acks
@@ -96,7 +107,9 @@ class Desk:
     def nack(self, message: AnyMessage, answer: Answer, delay: int, reason: str) -> None:
         """Failed: again after `delay` microseconds, or never (-1)."""
         self._decide(message, "rejected" if delay < 0 else "nacked")
-        self._next.nacks.append((message, answer, delay, reason))
+        # An exception may quote what is no text (a file name): half of a character would stop the script.
+        sayable = reason[:LONGEST_REASON].encode(errors="backslashreplace").decode()
+        self._next.nacks.append((message, answer, delay, sayable))
         self.nacked += 1
 
     def release(self, message: AnyMessage, answer: Answer) -> None:
@@ -128,6 +141,7 @@ class Desk:
 
 def lose(message: AnyMessage) -> None:
     """Somebody else may have it now: whoever works on it is told once."""
+    message._untold = message._state == "held"  # who decided hears it as the answer
     message._state = "lost"
     callback, message._lost_callback = message._lost_callback, None
     if callback is not None:
@@ -135,4 +149,9 @@ def lose(message: AnyMessage) -> None:
 
 
 def _pairs(entries: Iterable[tuple[AnyMessage, Answer]]) -> str:
-    return " ".join([f"{message.id}:{message._deadline}" for message, _ in entries])
+    return " ".join([_delivery(message) for message, _ in entries])
+
+
+def _delivery(message: AnyMessage) -> str:
+    """The same message may have been delivered to us twice: only its deadline tells which one is meant."""
+    return f"{message.id}:{message._deadline}"

@@ -29,13 +29,17 @@ class Leases:
 
     def hold(self, message: Message[Any]) -> None:
         """See to it that the lease of this message lives."""
+        earlier = self._now_held(message.id)
+        if earlier is not None and earlier is not message and earlier.state == "held":
+            lose(earlier)  # it lapsed and came back to us: whoever still works on it has to hear of it
         self._held[message.id] = weakref.ref(message)
         if self._timer is None:
             self._timer = self._loop.call_later(self._seconds / 3, self._beat)
 
     def drop(self, message: Message[Any]) -> None:
         """Its lease is of no interest any more."""
-        self._held.pop(message.id, None)
+        if self._now_held(message.id) is message:  # and not a later delivery of the same message
+            del self._held[message.id]
 
     def notice_ends(self) -> None:
         """The server is away: leases that have ended here may have ended there."""
@@ -50,6 +54,10 @@ class Leases:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _now_held(self, id: str) -> Message[Any] | None:
+        reference = self._held.get(id)
+        return reference() if reference is not None else None
 
     def _alive(self) -> Iterator[Message[Any]]:
         for id, reference in list(self._held.items()):

@@ -15,13 +15,11 @@ from aredis_patterns.queues._envelope import Facts
 from aredis_patterns.queues._transaction import Effect, MessageTransaction
 from aredis_patterns.types import Seconds
 
-__all__ = ["LONGEST_REASON", "Holder", "Message", "State"]
+__all__ = ["Holder", "Message", "State"]
 
 T = TypeVar("T")
 
 State: TypeAlias = Literal["held", "acked", "nacked", "rejected", "released", "lost"]
-
-LONGEST_REASON: Final = 1000
 
 
 class Holder(Protocol):
@@ -56,6 +54,7 @@ class Message(Generic[T]):
         "_holder",
         "_lost_callback",
         "_state",
+        "_untold",
         "attempt",
         "body",
         "id",
@@ -73,6 +72,8 @@ class Message(Generic[T]):
         self._deadline = deadline
         self._expires = expires
         self._state: State = "held"
+        self._untold = False
+        """The lease was lost, and nobody who holds this object has heard of it."""
         self._lost_callback: Callable[[], object] | None = None
 
     @property
@@ -137,12 +138,12 @@ class Message(Generic[T]):
         if delay is None:
             delay = self._holder.pause_after(self.attempt)
         seconds = timeout_seconds(delay, "delay") or 0.0
-        return await self._holder.nack(self, round(seconds * 1_000_000), reason[:LONGEST_REASON])
+        return await self._holder.nack(self, round(seconds * 1_000_000), reason)
 
     async def reject(self, reason: str = "") -> bool:
         """It will never work: dead at once, whatever the number of deliveries. False when the lease was lost."""
         self._check()
-        return await self._holder.nack(self, -1, reason[:LONGEST_REASON])
+        return await self._holder.nack(self, -1, reason)
 
     async def release(self) -> bool:
         """Give it back unread: delivered again at once, in its old place, without counting. False when it was lost."""
@@ -168,6 +169,8 @@ class Message(Generic[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._state != "held":
+            if error is None and self._untold:
+                self._check()
             return
         if error is None:
             await self.ack()
@@ -178,6 +181,7 @@ class Message(Generic[T]):
 
     def _check(self) -> None:
         if self._state == "lost":
+            self._untold = False
             raise LeaseLost(self._holder.name, self.id)
         if self._state != "held":
             raise RuntimeError(f"message {self.id} was {self._state} already")

@@ -100,8 +100,6 @@ class Processor:
             self._failed(message, "cancelled", 0.0 if self._ending else None)
             if self._ending:
                 raise
-            if task.cancelling():
-                task.uncancel()
         except Exception as error:
             _log.warning("message %s of queue %r failed", message.id, self._consumer.name, exc_info=error)
             self._failed(message, f"{type(error).__name__}: {error}", None)
@@ -110,6 +108,8 @@ class Processor:
                 self._consumer.ack_soon(message)
         finally:
             message._lost_callback = None
+            while task.cancelling() and not self._ending:  # also when the handler did not let it show
+                task.uncancel()
 
     def _failed(self, message: Message[Any], reason: str, pause: float | None) -> None:
         if message.state == "held":

@@ -73,11 +73,15 @@ class Producer:
         self._deadline: Final = deadline
         self._loop: Final = asyncio.get_running_loop()
         self._bell: Final = Bell(client, namespace, self._rung)
-        self._turns: Final = Turns(self._turn, lambda: bool(self._pending), name=f"queue {name}: enqueue")
+        self._turns: Final = Turns(
+            self._turn, lambda: bool(self._pending) or self._pass_on, name=f"queue {name}: enqueue"
+        )
         self._pending: deque[_Batch] = deque()
         self._waiting: deque[_Batch] = deque()
         self._number = 0
         self._rang = False
+        self._pass_on = False
+        """We were called. If nobody waits here any more, an empty turn calls the next producer."""
         self.enqueued = 0
 
     async def put(self, envelopes: Sequence[bytes], wait: float | None) -> list[MessageId]:
@@ -104,7 +108,10 @@ class Producer:
                 batch.done.set_exception(QueueClosed(self._name))
         self._waiting.clear()
         await self._turns.finish(self._deadline)
+        address = self._bell.address
         await self._bell.aclose()
+        if address:
+            self._commands.post("ZREM", self._keys.producers, address, key=self._keys.messages)
         if self._number:
             self._commands.post("UNLINK", self._keys.answer, key=self._keys.messages)
 
@@ -113,6 +120,7 @@ class Producer:
     def _rung(self, heard: bool) -> None:
         """There may be room: those who wait go first, in their order."""
         self._rang = True
+        self._pass_on = self._pass_on or heard
         self._pending.extendleft(reversed(self._waiting))
         self._waiting.clear()
         self._turns.kick()
@@ -142,10 +150,10 @@ class Producer:
 
     async def _turn(self) -> None:
         batches = self._gather()
-        if not batches:
+        if not batches and not self._pass_on:
             return
         self._number += 1
-        self._rang = False
+        self._rang = self._pass_on = False
         address = self._bell.address if self._most and any(batch.waits for batch in batches) else ""
         try:
             reply = await insist_for(self._deadline, functools.partial(self._send, batches, address))

@@ -63,6 +63,10 @@ class Shelf(Generic[T]):
         """A message has come."""
         self._messages.append(message)
 
+    def put_first(self, message: T) -> None:
+        """A message that was taken and not used."""
+        self._messages.appendleft(message)
+
     def hand_out(self) -> None:
         """Messages to those who wait."""
         takers, messages = self._takers, self._messages

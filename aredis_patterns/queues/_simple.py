@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, Self, TypeVar, overload
 
 from aredis_patterns._core.codecs import Codec, JSONCodec
 from aredis_patterns._core.durations import timeout_seconds, to_seconds
-from aredis_patterns.exceptions import QueueClosed
+from aredis_patterns.exceptions import DecodeError, QueueClosed
 from aredis_patterns.pipelining import lane_of
 from aredis_patterns.queues._bell import Bell
 from aredis_patterns.queues._keys import list_keys
@@ -99,20 +99,30 @@ class SimpleQueue(Generic[T]):
         return None if value is None else self._codec.decode(value)
 
     async def dequeue_many(self, count: int, timeout: Seconds | None = None) -> list[T]:
-        """At most `count` items (1000): waits for the first one as `dequeue` does, and takes those that are there."""
+        """At most `count` items (1000): waits for the first one as `dequeue` does, and takes those that are there.
+
+        One that cannot be read ends the batch before it; alone at the head of the next batch it is a DecodeError.
+        """
         if not 1 <= count <= MOST:
             raise ValueError(f"count is from 1 to {MOST}, got {count!r}")
         session = self._sessions.here()
-        values: list[bytes] = []
+        limit = timeout_seconds(timeout)
+        items: list[T] = []
         session.look_ahead(count - 1)
         try:
-            value = await session.next(timeout_seconds(timeout))
+            value = await session.next(limit)
             while value is not None:
-                values.append(value)
-                value = session.shelf.take() if len(values) < count else None
+                try:
+                    items.append(self._codec.decode(value))
+                except DecodeError:
+                    if not items:
+                        raise
+                    session.shelf.put_first(value)
+                    break
+                value = session.shelf.take() if len(items) < count else None
         finally:
             session.look_ahead(1 - count)
-        return [self._codec.decode(value) for value in values]
+        return items
 
     async def size(self) -> int:
         """How many items there are. One round trip."""
@@ -271,7 +281,7 @@ class _Session:
         self._pops += 1
         self._look = False
         hasty, address = self.shelf.hasty_ones(), self._bell.address
-        returned, self._returned = self._returned[::-1], []
+        returned, self._returned = self._returned[:MOST][::-1], self._returned[MOST:]
         want = 0 if self._closed else min(MOST, self.shelf.demand)
 
         def go_on(error: Exception, seconds: float) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import statistics
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -22,15 +24,19 @@ async def expire(client: Redis, namespace: str, id: str) -> None:
 
 
 async def test_a_lease_is_renewed_for_as_long_as_the_work_takes(make_queue: Any) -> None:
-    """Five leases long, with another worker that looks for expired ones all the time."""
-    queue, rival = make_queue(lease=0.4), make_queue(lease=0.4)
+    """Two renewals, with another worker that looks for expired leases all the time; the lease is longer than any stall."""
+    queue, rival = make_queue(lease=3), make_queue(lease=3)
     await queue.enqueue("slow")
     message = await queue.dequeue()
-    until = time.monotonic() + 2
-    while time.monotonic() < until:
-        assert await rival.dequeue(0) is None
-        await rival.requeue_expired()
-        await asyncio.sleep(0.02)
+    first = message.deadline
+    deadlines = {first}
+    async with asyncio.timeout(30):
+        while len(deadlines) < 3:
+            assert await rival.dequeue(0) is None
+            await rival.requeue_expired()
+            deadlines.add(message.deadline)
+            await asyncio.sleep(0.05)
+    assert max(deadlines) - first > timedelta(seconds=1.5), "each from its own moment on"
     assert not message.lost
     await message.ack()
     stats = await queue.stats()
@@ -163,28 +169,71 @@ async def test_a_message_can_be_given_more_time(make_queue: Any) -> None:
     message = await queue.dequeue()
     before = message.deadline
     await message.extend(60)
-    assert 50 < (message.deadline - before).total_seconds() < 61
+    assert 50 < (message.deadline - before).total_seconds() < 90
+    await asyncio.gather(message.extend(100), message.extend(200), message.extend(100))
+    assert not message.lost, "several wishes of one moment are one, the longest"
+    assert (message.deadline - before).total_seconds() > 190
+    await message.ack()
+
+
+async def test_a_message_that_lapsed_and_came_back_to_the_same_process_is_two_deliveries(
+    make_queue: Any, redis_client: Redis, namespace: str
+) -> None:
+    """The first one is lost; what its holder does changes nothing about the second one, whose lease stays renewed."""
+    queue = make_queue()
+    await queue.enqueue(1)
+    first = await queue.dequeue()
+    await expire(redis_client, namespace, first.id)
+    second = await queue.dequeue(0)
+    assert (second.id, second.attempt) == (first.id, 2)
+    assert first.lost
+    first._state = "held"  # as if it had not heard of it
+    answers = await asyncio.gather(first.ack(), second.extend(60), return_exceptions=True)
+    assert isinstance(answers[0], LeaseLost) and answers[1] is None
+    assert first.lost and not second.lost
+    assert queue._here().consumer._leases._now_held(second.id) is second
+    await second.ack()
+
+
+async def test_a_block_whose_lease_was_lost_meanwhile_says_so(
+    make_queue: Any, redis_client: Redis, namespace: str
+) -> None:
+    """Also when the renewal has noticed before the end of the block: nobody believes that it was acked."""
+    queue, other = make_queue(lease=1), make_queue(lease=60)
+    await queue.enqueue(1)
+    with pytest.raises(LeaseLost):
+        async with await queue.dequeue() as message:
+            await expire(redis_client, namespace, message.id)
+            again = await other.dequeue(10)
+            async with asyncio.timeout(10):
+                while message.state == "held":
+                    await asyncio.sleep(0.01)
+    await again.ack()
 
 
 async def test_acks_do_not_get_dearer_with_what_is_in_flight(make_queue: Any, redis_client: Redis) -> None:
-    """The server's own time for an ack with 50 and with 5000 others in flight: sorted sets, not LREM."""
-    queue = make_queue()
+    """The server's own time for an ack with 50 and with 5000 others in flight: sorted sets, not LREM.
+
+    A time that the machine took away counts for one ack or two of a hundred: the median does not see it. LREM from the
+    far end would take ten times as long and more.
+    """
+    queue = make_queue(lease=120)
 
     async def microseconds_per_ack(in_flight: int) -> float:
-        await queue.enqueue_many(range(in_flight + 200))
+        await queue.enqueue_many(range(in_flight + 60))
         held = []
-        while len(held) < in_flight + 200:
+        while len(held) < in_flight + 60:
             held += await queue.dequeue_many(500)
-        await redis_client.config_resetstat()
-        for message in held[:200]:
+        spent: list[int] = []
+        for message in reversed(held[-60:]):
+            await redis_client.config_resetstat()
             await message.ack()
-        usec = (await redis_client.info("commandstats"))["cmdstat_evalsha"]["usec"]
-        await queue.ack_many(held[200:])
-        return float(usec) / 200
+            spent.append((await redis_client.info("commandstats"))["cmdstat_evalsha"]["usec"])
+        await queue.ack_many(held[:-60])
+        return statistics.median(spent)
 
-    few = min([await microseconds_per_ack(50) for _ in range(2)])
-    many = min([await microseconds_per_ack(5000) for _ in range(2)])
-    assert many < few * 3 + 20
+    few, many = await microseconds_per_ack(50), await microseconds_per_ack(5000)
+    assert many < few * 5 + 100, f"{few} and {many} microseconds"
 
 
 def test_backoff_grows_is_jittered_and_bounded() -> None:

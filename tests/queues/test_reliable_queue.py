@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -210,6 +211,37 @@ async def test_an_unreadable_body_is_dead_and_the_consumer_goes_on(
     [letter] = await queue.dead_letters.list()
     assert (letter.id, letter.body, letter.raw) == (broken, None, b"{not json")
     assert "cannot be read" in letter.last_reason
+
+
+async def test_unreadable_facts_stop_nobody(queue: ReliableQueue[Any], redis_client: Redis, namespace: str) -> None:
+    broken, fine = await queue.enqueue("x", ordering_key="k"), await queue.enqueue("fine")
+    await redis_client.hset(f"{namespace}:queue:{{jobs}}:messages", broken, b"{no facts\n1")  # type: ignore[misc]
+    message = await queue.dequeue(5)
+    assert message is not None and message.id == fine
+    await message.ack()
+    [letter] = await queue.dead_letters.list()
+    assert (letter.id, letter.raw) == (broken, b"{no facts\n1")
+
+
+async def test_the_clock_of_a_client_does_not_matter(make_queue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour early or late: nothing is reclaimed, and what is delayed is delayed by as much as was said."""
+    right, wrong = make_queue(lease=30), make_queue(lease=30)
+    await right.enqueue("held")
+    held = await right.dequeue()
+    now = time.time
+    for shift in (3600, -3600):
+        monkeypatch.setattr(time, "time", lambda shift=shift: now() + shift)
+        assert await wrong.requeue_expired() == 0
+        assert await wrong.dequeue(0) is None
+        begin = time.monotonic()
+        await wrong.enqueue("later", delay=0.2)
+        message = await asyncio.wait_for(wrong.dequeue(), 10)
+        assert message.body == "later"
+        assert time.monotonic() - begin >= 0.199
+        assert abs(message.enqueued_at - held.enqueued_at) < timedelta(seconds=60), "by the clock of the server"
+        await message.ack()
+    await held.ack()
+    assert (await right.stats()).expired == 0
 
 
 async def test_deduplication_within_the_window(make_queue: Any) -> None:

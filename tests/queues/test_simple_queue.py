@@ -166,3 +166,14 @@ async def test_a_second_event_loop_has_a_session_of_its_own(redis_url: str, name
     await queue.clear()
     await queue.aclose()
     await client.aclose()
+
+
+async def test_an_item_that_cannot_be_read_takes_no_others_along(redis_client: Redis, namespace: str) -> None:
+    async with SimpleQueue(redis_client, "clicks", namespace=namespace) as queue:
+        await queue.enqueue_many([1, 2])
+        await redis_client.rpush(f"{namespace}:list:{{clicks}}", b"{broken")  # type: ignore[misc]
+        await queue.enqueue(3)
+        assert await queue.dequeue_many(10) == [1, 2]
+        with pytest.raises(DecodeError):
+            await queue.dequeue_many(10)
+        assert await queue.dequeue_many(10) == [3]

@@ -51,7 +51,9 @@ local function facts(envelope)
   if string.byte(envelope) == 10 then
     return {}
   end
-  return cjson.decode(string.match(envelope, '^[^\n]*'))
+  -- What cannot be read is nothing special: its consumer buries it, it must not stop the scripts of everybody.
+  local readable, found = pcall(cjson.decode, string.match(envelope, '^[^\n]*'))
+  return readable and type(found) == 'table' and found or {}
 end
 
 -- The score of the message that is served next in a priority.

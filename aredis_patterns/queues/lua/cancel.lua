@@ -15,7 +15,7 @@ end
 local about = facts(envelope)
 if redis.call('ZREM', ready, id) + redis.call('ZREM', delayed, id) > 0 then
   leave(id, about)
-else
+elseif about.key then
   redis.call('ZREM', keyed, about.key .. '\0' .. id)
 end
 redis.call('HDEL', messages, id)

@@ -20,7 +20,7 @@
 -- RETURN[2] clock     us      the server's; new deadlines are this and the lease
 -- RETURN[3] next      us      until something may be ready without a message; -1 for nothing known
 -- RETURN[4] expired   count   of leases of others that were found expired
--- RETURN[5] lost      ids     whose lease was not ours any more
+-- RETURN[5] lost      pairs   "id:deadline" of deliveries whose lease was not ours any more
 -- RETURN[6] ids       ids     that were taken
 -- RETURN[7] failed    counts  of failed deliveries, for each id; empty when there are none
 -- RETURN[8] envelopes bytes   for each id
@@ -84,7 +84,7 @@ local function ours(id, deadline)
   if tonumber(redis.call('ZSCORE', leases, id)) == tonumber(deadline) then
     return true
   end
-  lost[#lost + 1] = id
+  lost[#lost + 1] = id .. ':' .. deadline
   return false
 end
 
@@ -122,9 +122,10 @@ for id, deadline in string.gmatch(releases, '(%d+):(%d+)') do
 end
 
 local buried = 0
+local postponed = false
 for _, nack in ipairs(nacks ~= '' and cjson.decode(nacks) or {}) do
   local id, delay = nack[1], nack[3]
-  if ours(id, nack[2]) then
+  if ours(id, digits(nack[2])) then
     redis.call('ZREM', leases, id)
     local about = facts(redis.call('HGET', messages, id) or '\n')
     local failed = fail(id, nack[4])
@@ -133,6 +134,7 @@ for _, nack in ipairs(nacks ~= '' and cjson.decode(nacks) or {}) do
       buried = buried + 1
     elseif delay > 0 then
       redis.call('ZADD', delayed, now + delay, id)
+      postponed = true
     else
       put_back(id, about)
     end
@@ -197,7 +199,8 @@ else
   if address ~= '' then
     redis.call('ZREM', consumers, address)
   end
-  if state == 0 and redis.call('EXISTS', ready) == 1 then
+  -- This consumer will not look when what it has postponed is due: somebody who waits has to know of it.
+  if state == 0 and (postponed or redis.call('EXISTS', ready) == 1) then
     wake_consumer()
   end
 end
