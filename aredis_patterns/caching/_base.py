@@ -213,6 +213,19 @@ class CacheBase(Generic[T]):
     def _decode(self, answer: Answer) -> Any:
         return self._shared.payloads.decode(answer.entry.flags, answer.entry.payload)
 
+    def _fresh_or(self, answer: Answer | None, default: Any, *, stale: bool = False) -> Any:
+        counts = self._shared.counts
+        if answer is None or (answer.status == "stale" and not stale):
+            counts.misses += 1
+            return default
+        try:
+            value = self._decode(answer)
+        except DecodeError:
+            counts.unreadable += 1
+            return default
+        counts.count(answer.status)
+        return value
+
     def _from_near(self, here: Here, keys: EntryKeys) -> tuple[Any, NearEntry] | None:
         """The local copy, if there is one that may be used."""
         copy = here.copy_of(keys)

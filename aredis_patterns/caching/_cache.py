@@ -16,7 +16,6 @@ from aredis_patterns.caching._many import answer_many, one_of
 from aredis_patterns.caching._policy import optional_ms, ttl_ms
 from aredis_patterns.caching._result import (
     MISSING,
-    Answer,
     CacheResult,
     LoadFunction,
     Missing,
@@ -126,7 +125,8 @@ class Cache(CacheBase[T]):
             self._shared.counts.near_hits += 1
             answer = copy.answer()
         else:
-            answer = await here.answer(keys, loader, ttl=ttl_ms(ttl), tags=tag_names(tags), with_ttl=True)
+            run = here.answer(keys, loader, ttl=ttl_ms(ttl), tags=tag_names(tags), with_ttl=True)
+            answer = await self._hook.around("fetch", run, found_or_miss)
             self._shared.counts.count(answer.status)
         data = self._shared.payloads.plain(answer.entry.flags, answer.entry.payload)
         seen = result_of(data, answer)
@@ -161,7 +161,8 @@ class Cache(CacheBase[T]):
         Whoever loads at the moment began earlier, so its value will not be kept.
         """
         keys = self._keys.of(key)
-        answer = await self.here().refresh(keys, loader, ttl=ttl_ms(ttl), tags=tag_names(tags))
+        run = self.here().refresh(keys, loader, ttl=ttl_ms(ttl), tags=tag_names(tags))
+        answer = await self._hook.around("refresh", run, found_or_miss)
         self._shared.counts.count(answer.status)
         return cast(T, self._decode(answer))
 
@@ -291,16 +292,3 @@ class Cache(CacheBase[T]):
             return CachedFunction(self, function, template, tags=templates, ttl=ttl, condition=condition)
 
         return decorate
-
-    def _fresh_or(self, answer: Answer | None, default: Any, *, stale: bool = False) -> Any:
-        counts = self._shared.counts
-        if answer is None or (answer.status == "stale" and not stale):
-            counts.misses += 1
-            return default
-        try:
-            value = self._decode(answer)
-        except DecodeError:
-            counts.unreadable += 1
-            return default
-        counts.count(answer.status)
-        return value

@@ -29,6 +29,8 @@ class Ready(NamedTuple):
     payload: bytes
     tags: Sequence[str]
     store: bool
+    ttl: int | None
+    """What the caller or the loader chose, in ms."""
 
     def entry_text(self, token: str) -> bytes:
         """For the scripts."""
@@ -91,4 +93,4 @@ class Loading:
             value, store = value.value, value.store
         flags, payload = self._shared.payloads.encode(value)
         times = self._shared.policy.times(ttl, nothing=value is None)
-        return Ready(times, flags, payload, tags, store)
+        return Ready(times, flags, payload, tags, store, ttl)

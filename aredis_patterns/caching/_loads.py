@@ -234,8 +234,11 @@ class Loads:
 
     async def _fill(self, flight: Flight, token: str, ready: Ready, budget: Budget) -> bool | None:
         """Whether the value is kept; None when Redis did not say."""
-        keys = flight.keys
+        keys, policy = flight.keys, self._shared.policy
         try:
+            if ready.times.px > policy.reach(flight.ttl):
+                # The loader chose a longer life than the question: the versions must outlive it.
+                await self._shared.ask(self._shared.tend(keys.shard, policy.horizon(ready.ttl)))
             kept = await self._shared.ask(
                 _scripts.fill(
                     self._shared.commands,

@@ -73,6 +73,10 @@ class Policy:
             return 0
         return max(DAY, 2 * (max(fresh, self.negative or 0) + self.stale + MARGIN))
 
+    def reach(self, ttl: int | None) -> float:
+        """How long an entry may live whose versions were checked against `horizon`: they are prolonged when half is over."""
+        return self.horizon(ttl) / 2 or math.inf
+
     def ahead(self, ttl: int | None, load_seconds: float) -> int:
         """Below how many ms of fresh time this reader renews a value: a part of the TTL, or drawn (XFetch).
 

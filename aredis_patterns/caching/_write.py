@@ -41,6 +41,7 @@ class WriteBracket(Generic[T]):
         self._px: Final = px
         self._token = ""
         self._entry: tuple[bytes, int] | None = None
+        self._horizon = shared.policy.horizon(None)
         self._offline = False
         self.committed = False
         """Whether the value was stored."""
@@ -49,7 +50,9 @@ class WriteBracket(Generic[T]):
         """What to store when the block ends well; the last one counts. EncodeError at once. No I/O."""
         if not self._token:
             raise RuntimeError("set() belongs inside `async with cache.write(key) as w:`")
-        self._entry = self._writes.entry(value, self._token, ttl_ms(ttl), tag_names(tags))
+        ms = ttl_ms(ttl)
+        self._entry = self._writes.entry(value, self._token, ms, tag_names(tags))
+        self._horizon = self._shared.policy.horizon(ms)
 
     async def __aenter__(self) -> Self:
         if self._token:
@@ -100,6 +103,8 @@ class WriteBracket(Generic[T]):
 
     async def _commit(self, entry: bytes, px: int) -> bool:
         shared, keys = self._shared, self._keys
+        if px > shared.policy.reach(None):
+            await shared.ask(shared.tend(keys.shard, self._horizon))  # the versions must outlive the value
         return await shared.ask(
             _scripts.write_commit(
                 shared.commands,

@@ -373,6 +373,26 @@ async def test_tags_that_no_living_value_can_bear_are_forgotten(make_cache: Any,
     assert await redis_client.zcard(keys.shard.tags) == 2
 
 
+async def test_versions_outlive_a_ttl_that_only_the_value_knows(
+    cache: Cache[Any], redis_client: Redis, where: Any
+) -> None:
+    async def load() -> Loaded[str]:
+        return Loaded("value", ttl=30 * 86_400)
+
+    async def life(key: str) -> int:
+        return int(await redis_client.pttl(key))
+
+    shard = cache._keys.of("k").shard
+    await cache.get_or_load("k", load)
+    for version in (shard.epoch, shard.tags):
+        assert await life(version) > await life(where(cache, "k")) > 28 * 86_400_000
+    async with cache.write("k") as write:
+        write.set("value", ttl=300 * 86_400)
+    assert write.committed
+    for version in (shard.epoch, shard.tags):
+        assert await life(version) > await life(where(cache, "k")) > 280 * 86_400_000
+
+
 async def test_a_loader_may_choose_ttl_and_tags(cache: Cache[Any], redis_client: Redis, where: Any) -> None:
     async def load() -> Any:
         return Loaded("value", ttl=5, tags=("late",))
