@@ -109,3 +109,23 @@ async def test_a_lost_reply_within_a_pipeline_of_scripts(
     keys = [f"{namespace}:{number % 5}" for number in range(50)]
     await asyncio.gather(*(increment(lossy, key, namespace=namespace) for key in keys))
     assert [int(value) for value in await redis_client.mget(*keys[:5])] == [11, 10, 10, 10, 10]
+
+
+async def test_a_script_cache_that_is_flushed_every_50_ms_is_not_noticed(
+    lossy: Redis, fault_proxy: FaultProxy, redis_client: Redis, namespace: str
+) -> None:
+    async def flush() -> None:
+        while True:
+            await redis_client.script_flush()
+            await asyncio.sleep(0.05)
+
+    async def count() -> None:
+        for _ in range(100):
+            await increment(lossy, f"{namespace}:n", deadline=10, namespace=namespace)
+
+    flusher = asyncio.create_task(flush())
+    await asyncio.gather(*(count() for _ in range(10)))
+    flusher.cancel()
+    await asyncio.wait([flusher])
+    assert await redis_client.get(f"{namespace}:n") == b"1000"
+    assert not [name for name in fault_proxy.statistics().commands if name == "SCRIPT EXISTS"]
